@@ -1,0 +1,143 @@
+"""The contracts that every part of the package speaks.
+
+Axis letters, here and everywhere: `R` runs, `V` views of a batch, `B` batch,
+`N` examples, `H W C` image, `D` latents, `K` factors, `T` steps.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import optax
+
+Array: TypeAlias = jax.Array
+Arrays: TypeAlias = Any  # a pytree of arrays
+Params: TypeAlias = Any  # {"encoder": pytree, "decoder": pytree}
+Shape: TypeAlias = tuple[int, ...]
+
+
+class Posterior(NamedTuple):
+    """A diagonal Gaussian q(z|x) for each example."""
+
+    mean: Array  # [B, D]
+    log_variance: Array  # [B, D]
+
+
+class Terms(NamedTuple):
+    """What one step reports, in nats; `elbo = -(distortion + rate)`."""
+
+    loss: Array  # [], what was minimised
+    distortion: Array  # [], -E log p(x|z), summed over pixels, mean over the batch
+    rate: Array  # [], KL(q(z|x) || p(z)), summed over latents, mean over the batch
+    kl_per_latent: Array  # [D], mean over the batch
+    extras: dict[str, Array]  # further terms by their published names, each []
+
+
+class Batch(NamedTuple):
+    """`V` views of a batch: one, or two (an independent second batch, or pairs)."""
+
+    x: Array  # [V, B, H, W, C] or [V, B, F]
+    factors: Array  # [V, B, K] int32; K = 0 where none are known
+    num_examples: int  # N, the size of the set that the batch was drawn from
+
+
+class FactorSpace(NamedTuple):
+    """Names and sizes of the known factors of variation.
+
+    On a full grid every combination of factor values is one example, and
+    examples stand in row-major order of the factors.
+    """
+
+    names: tuple[str, ...]  # K names
+    sizes: tuple[int, ...]  # K sizes
+    full_grid: bool
+
+
+class Dataset(NamedTuple):
+    """Examples that live on the device.
+
+    `arrays` travel as an argument of the compiled program; the functions are
+    pure and receive them back.
+    """
+
+    arrays: Arrays
+    gather: Callable[[Arrays, Array, Array], Array]  # (arrays, index [B], key) -> x [B, ...]
+    factors: Callable[[Arrays, Array], Array]  # (arrays, index [B]) -> [B, K] int32
+    space: FactorSpace | None
+    num_examples: int
+
+
+class Splits(NamedTuple):
+    """The examples to learn from, and those kept for evaluation where there are any."""
+
+    train: Dataset
+    test: Dataset | None
+
+
+class Network(NamedTuple):
+    """An encoder and a decoder as pure functions of their parameters."""
+
+    init: Callable[[Array], Params]  # key -> {"encoder": ..., "decoder": ...}
+    encode: Callable[[Params, Array], Posterior]  # (encoder params, x [B, ...]) -> Posterior
+    decode: Callable[[Params, Array], Array]  # (decoder params, z [B, D]) -> [B, ...]
+
+
+class Likelihood(NamedTuple):
+    """p(x|z), given what the decoder network returns.
+
+    `natural` turns the network's output `[B, ...]` and the likelihood's own
+    parameters (`()` where it has none) into the density's natural parameters.
+    """
+
+    init: Callable[[], Params]
+    natural: Callable[[Params, Array], Any]
+    log_likelihood: Callable[[Any, Array], Array]  # (natural, x [B, ...]) -> [B], nats
+    mean: Callable[[Any], Array]  # natural -> x [B, ...]
+
+
+class Model(NamedTuple):
+    """A network with a likelihood, as pure functions of one parameter tree."""
+
+    init: Callable[[Array], Params]  # key -> {"encoder": ..., "decoder": ...}
+    encode: Callable[[Params, Array], Posterior]  # (params, x [B, ...]) -> Posterior
+    decode: Callable[[Params, Array], Any]  # (params, z [B, D]) -> natural
+    log_likelihood: Callable[[Any, Array], Array]  # (natural, x [B, ...]) -> [B]
+    mean: Callable[[Any], Array]  # natural -> x [B, ...]
+
+
+class Objective(NamedTuple):
+    """What a run minimises.
+
+    An objective without a critic has `()` for the critic's parameters and for
+    `evidence`; gradients and optimisers of `()` do nothing, so one train step
+    serves every objective. `evidence` reaches `critic_loss` without gradient.
+    """
+
+    Coefficients: type  # a NamedTuple of floats with the paper's defaults
+    draw: Callable[[Array, int, Dataset], Array]  # (key, batch_size, data) -> index [V, B]
+    init_critic: Callable[[Array, Shape, int], Params]  # (key, x_shape, num_latents)
+    loss: Callable[..., tuple[Array, tuple[Terms, Any]]]
+    # ^ (params, critic, model, batch, coefficients, key) -> (scalar, (Terms, evidence))
+    critic_loss: Callable[..., tuple[Array, dict[str, Array]]]
+    # ^ (critic, evidence, coefficients, key) -> (scalar, extras)
+    optimizer: Callable[[Array], optax.GradientTransformation]  # of the learning rate
+    critic_optimizer: Callable[[Array], optax.GradientTransformation]
+
+
+class RunSettings(NamedTuple):
+    """What distinguishes the runs of a population; every leaf is `[R]`."""
+
+    coefficients: Any  # the objective's Coefficients, float32
+    learning_rate: Array  # float32
+    seed: Array  # int32
+
+
+class TrainState(NamedTuple):
+    """What a run carries from step to step; of a population, every leaf has a leading `R`."""
+
+    params: Params
+    critic: Params
+    opt_state: optax.OptState
+    critic_opt_state: optax.OptState
+    step: Array  # [] int32, updates done
+    failed_at: Array  # [] int32, the step whose loss or gradient was not finite, or -1

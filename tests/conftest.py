@@ -1,0 +1,28 @@
+"""A strict session: two CPU devices, rank promotion is an error, warnings are errors."""
+
+import os
+
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+)
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import pathlib  # noqa: E402
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+_REFERENCE_DATA = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def reference_data() -> pathlib.Path:
+    """The folder of reference data: real sprites, a prepared tfds set, reference values."""
+    folder = pathlib.Path(os.environ.get("BETAVAE_REFERENCE_DATA", _REFERENCE_DATA))
+    if not folder.is_dir():
+        pytest.skip("no reference data beside this checkout (set BETAVAE_REFERENCE_DATA)")
+    return folder
