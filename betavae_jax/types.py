@@ -11,6 +11,7 @@ import jax
 import optax
 
 Array: TypeAlias = jax.Array
+Leaf: TypeAlias = Any  # an array on a device, or its NumPy twin on the host
 Arrays: TypeAlias = Any  # a pytree of arrays
 Params: TypeAlias = Any  # {"encoder": pytree, "decoder": pytree}
 Shape: TypeAlias = tuple[int, ...]
@@ -128,8 +129,8 @@ class RunSettings(NamedTuple):
     """What distinguishes the runs of a population; every leaf is `[R]`."""
 
     coefficients: Any  # the objective's Coefficients, float32
-    learning_rate: Array  # float32
-    seed: Array  # int32
+    learning_rate: Leaf  # float32
+    seed: Leaf  # int32
 
 
 class TrainState(NamedTuple):

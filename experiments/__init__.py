@@ -1,0 +1,1 @@
+"""Drivers: parse, build, run."""

@@ -1,0 +1,67 @@
+# betavae_jax: `make help` lists the targets.
+
+PYTHON ?= python3
+VENV   ?= .venv
+JAX    ?= cpu
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready-$(JAX)
+
+EXTRAS_cpu  := dev
+EXTRAS_cuda := dev,cuda
+EXTRAS      := $(EXTRAS_$(JAX))
+
+# Each variable becomes a flag only if it is given.
+FLAGS = $(if $(DATASET),--dataset=$(DATASET)) $(if $(DATA_DIR),--data_dir=$(DATA_DIR)) \
+        $(if $(OBJECTIVE),--objective=$(OBJECTIVE)) $(if $(BETA),--beta=$(BETA)) \
+        $(if $(SEED),--seed=$(SEED)) $(if $(STEPS),--num_steps=$(STEPS)) \
+        $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
+
+.PHONY: help install train test test-slow check lint format types benchmark clean
+.DEFAULT_GOAL := help
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\n%s\n' "  make train BETA=4             the white dot, to the end, with a report" \
+	  "  make train BETA=1,4 SEED=0,1  four runs in one program" \
+	  "  variables: BETA OBJECTIVE DATASET DATA_DIR SEED STEPS WORKDIR; ARGS='--flag=value ...'" \
+	  "  JAX=cuda for NVIDIA accelerators; PYTHON=python3.12 for another interpreter"
+
+install: $(READY)  ## make the environment in .venv
+
+$(READY): pyproject.toml constraints.txt
+	@$(if $(EXTRAS),:,echo "expected JAX to be cpu or cuda; got $(JAX)" >&2; exit 2)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "expected Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1)." \
+	       "Name another: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $@
+
+train: install  ## train; the same command again goes on (BETA=4, or a list)
+	$(BIN)/python -m experiments.train $(FLAGS)
+
+test: install  ## run the tests
+	$(BIN)/python -m pytest
+
+test-slow: install  ## run the tests that take longer too
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+check: lint types test  ## linters, type checker, tests
+
+format: install  ## apply the linters' corrections
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: install  ## measure speed, as ratios within one run (ARGS=--peer=torch)
+	$(BIN)/python -m experiments.benchmark $(ARGS)
+
+clean:  ## remove the environment and caches; runs/ stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,140 @@
+"""A whole data set through a population: codes, and the terms of the bound."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from betavae_jax import gaussian
+from betavae_jax.population import replicate, take_runs
+from betavae_jax.training import Program
+from betavae_jax.types import Array, Arrays, Dataset, Model, Params, Posterior
+
+_ROWS_EVALUATED = 10_000
+_ROWS_AT_ONCE = 256
+_KEY = 0  # evaluation draws its samples from this key, whatever the seed of a run
+
+
+class Bound(NamedTuple):
+    """The ELBO of each run and its parts, in nats, means over the rows evaluated."""
+
+    elbo: np.ndarray  # [R]
+    distortion: np.ndarray  # [R]
+    rate: np.ndarray  # [R]
+    kl_per_latent: np.ndarray  # [R, D]
+    num_evaluated: int
+
+
+def evaluation_rows(num_examples: int) -> np.ndarray:
+    """The rows that stand for a set: all, or 10,000 fixed ones of a larger set; sorted."""
+    if num_examples <= _ROWS_EVALUATED:
+        return np.arange(num_examples, dtype=np.int32)
+    rows = np.random.default_rng(_KEY).choice(num_examples, _ROWS_EVALUATED, replace=False)
+    return np.sort(rows).astype(np.int32)
+
+
+def _map_rows(
+    function: Callable[[Params, Array, Array], Any], data: Dataset, program: Program
+) -> Callable[[Params, Arrays, Array], Any]:
+    """Compiles `function(params, x [B, ...], index [B])` over runs and batches of rows.
+
+    The result takes parameters as `Program` holds them and index `[num_batches, B]`, and
+    returns leaves `[num_devices, R / num_devices, num_batches, ...]`.
+    """
+
+    def apply(params: Params, arrays: Arrays, index: Array) -> Any:
+        def rows(run_params: Params, batch_index: Array) -> Any:
+            x = data.gather(arrays, batch_index, jax.random.key(_KEY))
+            return function(run_params, x, batch_index)
+
+        return jax.lax.map(lambda p: jax.lax.map(lambda i: rows(p, i), index), params)
+
+    return jax.pmap(apply, in_axes=(0, None, None), devices=program.devices)
+
+
+def _batches(rows: np.ndarray) -> np.ndarray:
+    """Cuts rows `[N]` into `[num_batches, B]`; the last row is repeated to fill the last batch."""
+    size = min(_ROWS_AT_ONCE, len(rows))
+    padding = -len(rows) % size
+    return np.pad(rows, (0, padding), mode="edge").reshape(-1, size)
+
+
+def _sample_each(posterior: Posterior, index: Array) -> Array:
+    """One sample an example; it depends on the row, not on the batch that holds it."""
+    keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(_KEY), row))(index)
+    return jax.vmap(gaussian.sample)(keys, posterior)
+
+
+def evaluate_bound(
+    model: Model, data: Dataset, program: Program, params: Params, arrays: Arrays, runs: int
+) -> Bound:
+    """Evaluates the ELBO of every run on fixed rows, with one sample each and a fixed key.
+
+    Args:
+      model: The model.
+      data: The set to evaluate on; more than 10,000 examples are represented by 10,000.
+      program: The program that holds the population.
+      params: Parameters as the program holds them.
+      arrays: The set's arrays, placed on the program's devices.
+      runs: R.
+
+    Returns:
+      Means over the rows. A run whose parameters give no finite value has NaN there.
+    """
+
+    def function(run_params: Params, x: Array, index: Array) -> tuple[Array, Array]:
+        posterior = model.encode(run_params, x)
+        natural = model.decode(run_params, _sample_each(posterior, index))
+        return -model.log_likelihood(natural, x), gaussian.kl_per_latent(posterior)
+
+    rows = evaluation_rows(data.num_examples)
+    index = replicate(_batches(rows), program.devices)
+    distortion, kl = take_runs(_map_rows(function, data, program)(params, arrays, index), runs)
+    # Means in float64, over the rows without the padding of the last batch.
+    distortion = distortion.reshape(runs, -1)[:, : len(rows)].mean(axis=1, dtype=np.float64)
+    kl = kl.reshape(runs, -1, kl.shape[-1])[:, : len(rows)].mean(axis=1, dtype=np.float64)
+    rate = kl.sum(axis=1)
+    return Bound(-(distortion + rate), distortion, rate, kl, len(rows))
+
+
+def encode_rows(
+    model: Model,
+    data: Dataset,
+    program: Program,
+    params: Params,
+    arrays: Arrays,
+    rows: np.ndarray,
+    runs: int,
+) -> Posterior:
+    """Encodes the examples `rows [N]` with every run.
+
+    Args:
+      model: The model.
+      data: The set that the rows belong to.
+      program: The program that holds the population.
+      params: Parameters as the program holds them.
+      arrays: The set's arrays, placed on the program's devices.
+      rows: Row numbers `[N]`, int32.
+      runs: R.
+
+    Returns:
+      The posteriors, NumPy leaves `[R, N, D]`.
+    """
+
+    def function(run_params: Params, x: Array, index: Array) -> Posterior:
+        del index
+        return model.encode(run_params, x)
+
+    index = replicate(_batches(rows), program.devices)
+    encoded = take_runs(_map_rows(function, data, program)(params, arrays, index), runs)
+    flat: Posterior = jax.tree.map(
+        lambda a: a.reshape(runs, -1, a.shape[-1])[:, : len(rows)], encoded
+    )
+    return flat
+
+
+def fetch_examples(data: Dataset, rows: np.ndarray) -> np.ndarray:
+    """The examples `rows [N]` of a set, as NumPy `[N, ...]`."""
+    return np.asarray(data.gather(data.arrays, jnp.asarray(rows), jax.random.key(_KEY)))

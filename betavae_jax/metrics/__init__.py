@@ -1,0 +1,1 @@
+"""Measures of a representation, on plain arrays: codes `[N, D]`, factors `[N, K]`."""

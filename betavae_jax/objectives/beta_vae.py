@@ -1,0 +1,54 @@
+"""β-VAE: the KL term weighed by β (Higgins et al. 2017)."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from betavae_jax.objectives.elbo import (
+    adam,
+    draw_batch,
+    evaluate_elbo,
+    no_critic,
+    no_critic_loss,
+)
+from betavae_jax.types import Array, Batch, Model, Objective, Params, Terms
+
+
+class Coefficients(NamedTuple):
+    """β = 4 is the paper's value for dSprites; the KL is in nats, summed over latents."""
+
+    beta: Any = 4.0
+
+
+def loss(
+    params: Params,
+    critic: Params,
+    model: Model,
+    batch: Batch,
+    coefficients: Coefficients,
+    key: Array,
+) -> tuple[Array, tuple[Terms, Any]]:
+    """Distortion + β · rate.
+
+    Args:
+      params: The model's parameters.
+      critic: `()`.
+      model: The model.
+      batch: One view, `x [1, B, ...]`.
+      coefficients: β, `[]`.
+      key: A PRNG key, for the sample of z.
+
+    Returns:
+      The loss `[]` in nats, and (terms, evidence `()`). The terms hold the unweighed rate.
+
+    References:
+      Higgins et al. 2017, equation 4.
+    """
+    del critic
+    elbo = evaluate_elbo(params, model, batch.x[0], key)
+    rate = jnp.sum(elbo.kl_per_latent)
+    value = elbo.distortion + coefficients.beta * rate
+    return value, (Terms(value, elbo.distortion, rate, elbo.kl_per_latent, {}), ())
+
+
+beta_vae = Objective(Coefficients, draw_batch, no_critic, loss, no_critic_loss, adam, adam)

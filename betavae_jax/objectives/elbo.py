@@ -1,0 +1,67 @@
+"""The evidence lower bound, from which every objective is composed."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from betavae_jax import gaussian
+from betavae_jax.types import Array, Dataset, Model, Params, Posterior, Shape
+
+
+class Elbo(NamedTuple):
+    """The terms of the bound on one batch, in nats, and what they were made of."""
+
+    distortion: Array  # [], -E log p(x|z), summed over pixels, mean over the batch
+    kl_per_latent: Array  # [D], mean over the batch
+    posterior: Posterior  # [B, D]
+    z: Array  # [B, D]
+    natural: Any  # the likelihood's natural parameters at z
+
+
+def evaluate_elbo(params: Params, model: Model, x: Array, key: Array) -> Elbo:
+    """Estimates the bound with one reparameterised sample for each example.
+
+    Args:
+      params: The model's parameters.
+      model: The model.
+      x: Examples `[B, ...]`.
+      key: A PRNG key, for the sample.
+
+    Returns:
+      The terms; the ELBO is `-(distortion + sum(kl_per_latent))`.
+
+    References:
+      Kingma & Welling 2014, equation 7.
+    """
+    posterior = model.encode(params, x)  # q(z|x)
+    z = gaussian.sample(key, posterior)
+    natural = model.decode(params, z)  # p(x|z)
+    distortion = -jnp.mean(model.log_likelihood(natural, x))
+    kl = jnp.mean(gaussian.kl_per_latent(posterior), axis=0)
+    return Elbo(distortion, kl, posterior, z, natural)
+
+
+def draw_batch(key: Array, batch_size: int, data: Dataset) -> Array:
+    """Draws one view of a batch, uniformly and with replacement: index `[1, B]`."""
+    return jax.random.randint(key, (1, batch_size), 0, data.num_examples)
+
+
+def no_critic(key: Array, x_shape: Shape, num_latents: int) -> Params:
+    """The parameters of an absent critic: `()`."""
+    del key, x_shape, num_latents
+    return ()
+
+
+def no_critic_loss(
+    critic: Params, evidence: Any, coefficients: Any, key: Array
+) -> tuple[Array, dict[str, Array]]:
+    """The loss of an absent critic: zero."""
+    del critic, evidence, coefficients, key
+    return jnp.zeros(()), {}
+
+
+def adam(learning_rate: Array) -> optax.GradientTransformation:
+    """Adam at its published constants (Kingma & Ba 2015, algorithm 1), rate traced."""
+    return optax.adam(learning_rate)

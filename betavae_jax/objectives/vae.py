@@ -1,0 +1,47 @@
+"""The variational autoencoder (Kingma & Welling 2014)."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from betavae_jax.objectives.elbo import (
+    adam,
+    draw_batch,
+    evaluate_elbo,
+    no_critic,
+    no_critic_loss,
+)
+from betavae_jax.types import Array, Batch, Model, Objective, Params, Terms
+
+
+class Coefficients(NamedTuple):
+    """The VAE has none."""
+
+
+def loss(
+    params: Params, critic: Params, model: Model, batch: Batch, coefficients: Any, key: Array
+) -> tuple[Array, tuple[Terms, Any]]:
+    """Distortion + rate: the negative ELBO.
+
+    Args:
+      params: The model's parameters.
+      critic: `()`.
+      model: The model.
+      batch: One view, `x [1, B, ...]`.
+      coefficients: Empty.
+      key: A PRNG key, for the sample of z.
+
+    Returns:
+      The loss `[]` in nats, and (terms, evidence `()`).
+
+    References:
+      Kingma & Welling 2014, equation 3.
+    """
+    del critic, coefficients
+    elbo = evaluate_elbo(params, model, batch.x[0], key)
+    rate = jnp.sum(elbo.kl_per_latent)
+    value = elbo.distortion + rate
+    return value, (Terms(value, elbo.distortion, rate, elbo.kl_per_latent, {}), ())
+
+
+vae = Objective(Coefficients, draw_batch, no_critic, loss, no_critic_loss, adam, adam)

@@ -1,0 +1,111 @@
+"""Pictures of images: reconstructions, samples, traversals."""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from betavae_jax.checks import check_shape
+
+_DPI = 100
+_GAP = 2  # pixels between tiles
+_TILE = 0.62  # inches
+
+
+def tile_images(images: np.ndarray, gap: int = _GAP) -> np.ndarray:
+    """Joins images `[rows, columns, H, W, C]` into one picture `[., ., 3]`.
+
+    Args:
+      images: Values in [0, 1], one or three channels.
+      gap: Pixels between tiles.
+
+    Returns:
+      One picture; the gaps are mid-grey, so that black images keep their edges.
+
+    Raises:
+      InputError: If `images` has another number of axes, or neither 1 nor 3 channels.
+    """
+    channels = 1 if images.ndim == 5 and images.shape[-1] == 1 else 3
+    check_shape("images", images.shape, (None, None, None, None, channels))
+    rows, columns, height, width, _ = images.shape
+    images = np.broadcast_to(np.clip(images, 0, 1), (*images.shape[:-1], 3))
+    size = (rows * (height + gap) - gap, columns * (width + gap) - gap, 3)
+    picture = np.full(size, 0.5, np.float32)
+    for row in range(rows):
+        for column in range(columns):
+            top, left = row * (height + gap), column * (width + gap)
+            picture[top : top + height, left : left + width] = images[row, column]
+    return picture
+
+
+def _draw_tiles(
+    images: np.ndarray, path: pathlib.Path, row_labels: Sequence[str], title: str = ""
+) -> None:
+    from matplotlib.figure import Figure
+
+    rows, columns, height, width = images.shape[:4]
+    pitch = np.asarray([height, width]) + _GAP
+    tile_width, tile_height = _TILE, _TILE * height / width
+    margin = 0.085 * max((len(label) for label in row_labels), default=0) + 0.1
+    inches = (columns * tile_width + margin + 0.1, rows * tile_height + 0.2 + 0.25 * bool(title))
+    figure = Figure(figsize=inches, dpi=_DPI, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(tile_images(images), interpolation="nearest", vmin=0, vmax=1)
+    axes.set_xticks([])
+    centres = np.arange(rows) * pitch[0] + height / 2 - 0.5
+    axes.set_yticks(centres if row_labels else [], row_labels or [])
+    axes.tick_params(length=0, labelsize=9)
+    axes.spines[:].set_visible(False)
+    axes.set_title(title, fontsize=10)
+    figure.savefig(path)
+
+
+def draw_reconstructions(
+    originals: np.ndarray, reconstructions: np.ndarray, path: pathlib.Path
+) -> None:
+    """Draws originals above their reconstructions.
+
+    Args:
+      originals: `[N, H, W, C]` in [0, 1].
+      reconstructions: Likewise.
+      path: The file to write, PNG.
+    """
+    images = np.stack([originals, reconstructions])
+    _draw_tiles(images, path, ["original", "reconstruction"])
+
+
+def draw_samples(samples: np.ndarray, path: pathlib.Path, *, columns: int = 10) -> None:
+    """Draws samples from the prior, decoded.
+
+    Args:
+      samples: `[N, H, W, C]` in [0, 1]; N is cut to full rows.
+      path: The file to write, PNG.
+      columns: Images in a row.
+    """
+    columns = min(columns, len(samples))
+    rows = len(samples) // columns
+    _draw_tiles(samples[: rows * columns].reshape((rows, columns, *samples.shape[1:])), path, [])
+
+
+def draw_traversals(
+    traversals: np.ndarray,
+    kl_per_latent: np.ndarray,
+    path: pathlib.Path,
+    *,
+    span: float,
+    names: Sequence[str] = (),
+) -> None:
+    """Draws a row a latent, moved over [-span, span] while the others stay; rows fall in KL.
+
+    Args:
+      traversals: Decoded images `[D, T, H, W, C]` in [0, 1].
+      kl_per_latent: Mean KL of each latent `[D]`, nats.
+      path: The file to write, PNG.
+      span: How far, in standard deviations of the prior.
+      names: What each latent is known to follow, `D` strings, empty where nothing is known.
+    """
+    order = np.argsort(-kl_per_latent, kind="stable")
+    names = names or [""] * len(order)
+    labels = [f"z{d}  {kl_per_latent[d]:.2f} nats  {names[d]}".rstrip() for d in order]
+    title = f"each latent from {-span:g} to {span:g}, the others at the code of one image"
+    _draw_tiles(traversals[order], path, labels, title)

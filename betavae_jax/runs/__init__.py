@@ -1,0 +1,1 @@
+"""The run directory: settings, lock, checkpoints, log and results."""

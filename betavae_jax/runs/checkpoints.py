@@ -1,0 +1,107 @@
+"""Checkpoints by Orbax: whole or not there, verified by digest, the last few kept."""
+
+import logging
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from betavae_jax.runs.leaves import flatten_leaves, sha256_of_leaves, unflatten_leaves
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class CheckpointError(OSError):
+    """A checkpoint could not be written, or none of those that exist can be read."""
+
+
+class Checkpoints(NamedTuple):
+    """The checkpoints of one run directory."""
+
+    save: Callable[[int, Any], None]  # (step, tree of host arrays)
+    restore: Callable[[Any], tuple[int, Any] | None]  # template -> the latest whole, or None
+    close: Callable[[], None]
+
+
+def open_checkpoints(directory: pathlib.Path, *, keep: int) -> Checkpoints:
+    """Opens, or creates, the checkpoints in a directory.
+
+    A killed save leaves a temporary folder, which is removed here. A checkpoint whose digest
+    does not agree with its arrays is set aside as `STEP.damaged`, and the one before it serves.
+
+    Args:
+      directory: Where they are.
+      keep: How many of the latest to keep.
+
+    Returns:
+      Functions that raise CheckpointError.
+    """
+    import orbax.checkpoint as ocp
+
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+    )
+    manager = ocp.CheckpointManager(directory.absolute(), options=options)
+
+    def save(step: int, tree: Any) -> None:
+        leaves = flatten_leaves(tree)
+        meta = {"step": step, "sha256": sha256_of_leaves(leaves)}
+        args = ocp.args.Composite(state=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(meta))
+        try:
+            manager.save(step, args=args, force=True)
+        except Exception as error:  # Orbax passes on whatever its storage layers raise
+            _remove_unfinished(directory)
+            raise CheckpointError(_save_message(step, error, manager.all_steps())) from error
+
+    def restore(template: Any) -> tuple[int, Any] | None:
+        steps = sorted(manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                return step, unflatten_leaves(template, _read(manager, step))
+            except Exception as error:  # likewise; whatever it is, this checkpoint is no use
+                _set_aside(directory / str(step))
+                manager.reload()
+                _LOGGER.warning(
+                    "checkpoint of step %d is damaged (%s); trying the one before it",
+                    step,
+                    _first_line(error),
+                )
+        if steps:
+            raise CheckpointError(f"none of the checkpoints in {directory} can be read")
+        return None
+
+    return Checkpoints(save, restore, manager.close)
+
+
+def _read(manager: Any, step: int) -> dict[str, np.ndarray]:
+    import orbax.checkpoint as ocp
+
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
+    restored = manager.restore(step, args=args)
+    leaves = {name: np.asarray(leaf) for name, leaf in restored["state"].items()}
+    expected, got = restored["meta"]["sha256"], sha256_of_leaves(leaves)
+    if expected != got:
+        raise ValueError(f"expected digest {expected[:12]}, got {got[:12]}")
+    return leaves
+
+
+def _set_aside(damaged: pathlib.Path) -> None:
+    aside = damaged.with_name(f"{damaged.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    damaged.rename(aside)
+
+
+def _remove_unfinished(directory: pathlib.Path) -> None:
+    for path in directory.glob("*.orbax-checkpoint-tmp*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _save_message(step: int, error: Exception, whole: list[int]) -> str:
+    last = f"the checkpoint of step {max(whole)} is whole" if whole else "there is none before it"
+    return f"could not write the checkpoint of step {step} ({_first_line(error)}); {last}"

@@ -1,0 +1,159 @@
+"""One directory a population: its identity, its lock, its files."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from betavae_jax.checks import InputError
+from betavae_jax.runs.records import write_json
+from betavae_jax.runs.settings import FORMAT, MUTABLE
+
+CONFIG, FLAGS, LOG, RESULTS = "config.json", "flags.txt", "metrics.jsonl", "results.json"
+CHECKPOINTS, FIGURES, REPORT = "checkpoints", "figures", "report.html"
+_LOCK = ".lock"
+_OURS = (CONFIG, FLAGS, LOG, RESULTS, CHECKPOINTS, FIGURES, REPORT)
+
+
+def check_directory(
+    workdir: pathlib.Path,
+    config: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    allow_inexact_resume: bool = False,
+) -> None:
+    """Raises InputError unless `config` may train in `workdir`; writes nothing.
+
+    Args:
+      workdir: A directory that need not exist yet.
+      config: What is about to run, as `to_config` gives it.
+      overwrite: Whether what another configuration left may be replaced.
+      allow_inexact_resume: Whether to go on where versions, hardware or data have changed, so
+        that the bits of an uninterrupted run are not promised.
+    """
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"expected workdir {workdir} to be a directory; it is a file")
+    entries = sorted(p.name for p in workdir.iterdir()) if workdir.exists() else []
+    foreign = [name for name in entries if name not in (*_OURS, _LOCK)]
+    if CONFIG not in entries and foreign:
+        raise InputError(
+            f"expected workdir {workdir} to be empty or a run directory; it holds {foreign[0]}"
+        )
+    if overwrite or CONFIG not in entries:
+        return
+    _check_identity(workdir, read_config(workdir), config, allow_inexact_resume)
+
+
+def _check_identity(
+    workdir: pathlib.Path, old: Mapping[str, Any], new: Mapping[str, Any], inexact: bool
+) -> None:
+    # Through JSON, so that tuples and lists compare as the file holds them.
+    new = json.loads(json.dumps(new))
+    settings = [
+        f"{name} was {old['settings'].get(name)!r}, is {value!r}"
+        for name, value in new["settings"].items()
+        if name not in MUTABLE and old["settings"].get(name) != value
+    ]
+    if settings:
+        raise InputError(
+            f"expected the configuration that {workdir} was made with; got another: "
+            f"{'; '.join(settings)} (choose another --workdir, or --overwrite)"
+        )
+    program = [
+        f"{name} was {old['program'].get(name)!r}, is {value!r}"
+        for name, value in new["program"].items()
+        if old["program"].get(name) != value
+    ]
+    if program and not inexact:
+        raise InputError(
+            f"expected the versions, hardware and data that {workdir} was made with; got "
+            f"{'; '.join(program)} (--allow_inexact_resume goes on, without the same bits)"
+        )
+
+
+def read_config(workdir: pathlib.Path) -> dict[str, Any]:
+    """Reads `config.json`.
+
+    Raises:
+      InputError: If it is missing, is not JSON, or was written by a newer format.
+    """
+    path = workdir / CONFIG
+    try:
+        config: dict[str, Any] = json.loads(path.read_text())
+        version = config["program"]["format"]
+    except FileNotFoundError:
+        raise InputError(f"expected a run directory; {path} is missing") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"expected {path} to be the configuration of a run; {error}") from None
+    if version > FORMAT:
+        raise InputError(f"expected {path} of format {FORMAT} or older; got {version}")
+    return config
+
+
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path) -> Iterator[None]:
+    """Creates `workdir` where it is missing, and holds it against other processes.
+
+    Raises:
+      InputError: If it cannot be written, or another process holds it.
+    """
+    made = not workdir.exists()
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = (workdir / _LOCK).open("a+")
+    except OSError as error:
+        raise InputError(
+            f"expected a workdir that can be written; got {workdir} ({error.strerror})"
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise InputError(
+                f"expected {workdir} to be free; process {holder} is using it"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        try:
+            yield
+        finally:
+            # A directory in which nothing was begun is not left behind.
+            if made and sorted(p.name for p in workdir.iterdir()) == [_LOCK]:
+                shutil.rmtree(workdir)
+
+
+def prepare_directory(
+    workdir: pathlib.Path, config: Mapping[str, Any], flags: Mapping[str, Any], *, overwrite: bool
+) -> None:
+    """Writes the configuration of a run, and removes an earlier one where that is wished.
+
+    Args:
+      workdir: The directory, locked.
+      config: As `to_config` gives it.
+      flags: The flags that repeat the run, by name; lists are written with commas.
+      overwrite: Whether to start anew.
+    """
+    if overwrite:
+        # The configuration goes last: killed half way, the directory still is a run directory.
+        for name in reversed(_OURS):
+            path = workdir / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    lines = [f"--{name}={_flag_value(value)}\n" for name, value in flags.items()]
+    (workdir / FLAGS).write_text("".join(lines))
+    write_json(workdir / CONFIG, config)
+
+
+def _flag_value(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(str(v) for v in value)
+    return str(value)

@@ -1,0 +1,91 @@
+"""What a run directory records: the log of training, and the results."""
+
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from betavae_jax.types import Terms
+
+ACTIVE_NATS = 0.01  # a latent whose mean KL exceeds this is called active
+
+
+def jsonable(value: Any) -> Any:
+    """Plain JSON values; numbers that are not finite become None."""
+    if isinstance(value, Mapping):
+        return {str(k): jsonable(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(v) for v in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return jsonable(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes a JSON file whole or not at all."""
+    beside = path.with_name(path.name + ".new")
+    beside.write_text(json.dumps(jsonable(value), indent=2, allow_nan=False) + "\n")
+    os.replace(beside, path)
+
+
+def log_lines(step: int, means: Terms) -> list[dict[str, Any]]:
+    """The log of one interval, a line a run.
+
+    Args:
+      step: The steps done.
+      means: Means over the interval, NumPy leaves `[R, ...]`.
+    """
+    elbo = -(means.distortion + means.rate)
+    return [
+        {
+            "step": step,
+            "run": run,
+            "loss": float(means.loss[run]),
+            "elbo": float(elbo[run]),
+            "distortion": float(means.distortion[run]),
+            "rate": float(means.rate[run]),
+            "kl_per_latent": means.kl_per_latent[run].astype(float).tolist(),
+            **{name: float(values[run]) for name, values in sorted(means.extras.items())},
+        }
+        for run in range(len(means.loss))
+    ]
+
+
+def append_log(path: pathlib.Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Appends lines to the log."""
+    text = "".join(json.dumps(jsonable(line), allow_nan=False) + "\n" for line in lines)
+    with path.open("a") as file:
+        file.write(text)
+
+
+def read_log(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Reads the log; a line cut short by a kill ends it."""
+    lines: list[dict[str, Any]] = []
+    if not path.exists():
+        return lines
+    for text in path.read_text(errors="replace").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines
+
+
+def cut_log(path: pathlib.Path, step: int) -> None:
+    """Drops what the log holds of steps after `step`."""
+    kept = [line for line in read_log(path) if line["step"] <= step]
+    beside = path.with_name(path.name + ".new")
+    beside.unlink(missing_ok=True)
+    append_log(beside, kept)
+    os.replace(beside, path)
+
+
+def count_active(kl_per_latent: np.ndarray) -> int:
+    """How many latents carry more than 0.01 nats."""
+    return int(np.sum(kl_per_latent > ACTIVE_NATS))

@@ -1,0 +1,63 @@
+"""What the drivers share: one line for every refusal, signals and exit codes."""
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
+
+from absl import app, flags
+
+from betavae_jax.checks import InputError
+
+EXIT_TROUBLE = 1
+EXIT_BAD_INPUT = 2
+EXIT_TERMINATED = 75  # come back: the same command goes on
+EXIT_INTERRUPTED = 130
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Runs a driver and exits with what it returns.
+
+    A flag or a setting that is refused ends in one line and exit code 2, trouble with files in
+    one line and 1, SIGTERM in 75, Ctrl-C in 130; anything else is a defect and keeps its
+    traceback.
+
+    Args:
+      main: The driver; its flags are parsed when it is called.
+    """
+
+    def guarded(argv: Sequence[str]) -> None:
+        signal.signal(signal.SIGTERM, _terminated)
+        try:
+            if len(argv) > 1:
+                raise InputError(f"expected flags, --name=value; got {argv[1]!r}")
+            code = main()
+        except InputError as error:
+            _stop(EXIT_BAD_INPUT, str(error))
+        except KeyboardInterrupt:
+            _stop(EXIT_INTERRUPTED, "interrupted; run again to go on")
+        except OSError as error:
+            _stop(EXIT_TROUBLE, str(error))
+        sys.exit(code)
+
+    app.run(guarded, flags_parser=_parse_flags)
+    raise SystemExit(0)  # app.run does not return; this tells the type checker
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    try:
+        rest: list[str] = flags.FLAGS(argv)
+    except flags.Error as error:  # absl would print every flag and exit with 1
+        _stop(EXIT_BAD_INPUT, str(error))
+    return rest
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    del number, frame
+    _stop(EXIT_TERMINATED, "stopped; run again to go on")
+
+
+def _stop(code: int, message: str) -> NoReturn:
+    print(f"betavae_jax: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
