@@ -138,8 +138,12 @@ def fit(
         return Fitted(place_runs(start[1], program.devices), step, 0)
     chunk = 1
     with _listen() as signals, _bar(step, num_steps, show_progress) as bar:
+        bar.set_description("compiling")
         carry = place_runs(start[1], program.devices) if start else program.init(placed, arrays)
-        carry = program.advance(carry, placed, arrays, _steps(program, 0))  # compiles
+        # A loop of no steps compiles the program and leaves the carry as it is.
+        carry = program.advance(carry, placed, arrays, _steps(program, 0))
+        bar.set_description()
+        bar.unpause()  # the estimate of the time left starts here
         known = _fetch(carry, num_runs(settings)).failed_at
         saved = step if start else -1
         while step < num_steps and not signals and np.any(known < 0):
@@ -153,7 +157,7 @@ def fit(
             bar.update(count)
             known = _report_failures(settings, known, progress)
             _show_elbo(bar, progress)
-            if step % log_every == 0 or step == num_steps:
+            if step % log_every == 0 or step == num_steps or np.all(known >= 0):
                 hooks.on_log(step, _means(progress))
                 carry = program.report(carry)
             if step % checkpoint_every == 0 and step < num_steps:

@@ -174,7 +174,7 @@ def _table(experiment: Experiment, rows: Sequence[Mapping[str, Any]]) -> str:
         label = html.escape(describe_run(experiment.runs, row["run"]))
         link = f'<a href="#run{row["run"]}">{label}</a>' if row["run"] < RUNS_DRAWN else label
         numbers = [_number(row[name]) for name in ("elbo", "distortion", "rate")]
-        numbers += [str(row["active_latents"])]
+        numbers += [_number(row["active_latents"], digits=0)]
         numbers += [_number(alignment.get(name)) for name in factors]
         cells = "".join(f"<td>{cell}</td>" for cell in [str(row["run"]), link, *numbers])
         body.append(f"<tr>{cells}</tr>")

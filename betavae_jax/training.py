@@ -123,7 +123,7 @@ def make_step(
             objective.critic_loss, has_aux=True
         )(state.critic, jax.lax.stop_gradient(evidence), settings.coefficients, critic_key)
 
-        grad_norm = optax.global_norm((grads, critic_grads))
+        grad_norm = optax.tree.norm((grads, critic_grads))
         terms = terms._replace(extras={**terms.extras, **critic_extras, "grad_norm": grad_norm})
         finite = jnp.isfinite(terms.loss) & jnp.isfinite(critic_value) & jnp.isfinite(grad_norm)
         ok = (state.failed_at < 0) & finite

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from betavae_jax.checks import InputError
 
@@ -29,6 +29,8 @@ def run(main: Callable[[], int]) -> NoReturn:
 
     def guarded(argv: Sequence[str]) -> None:
         signal.signal(signal.SIGTERM, _terminated)
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # Orbax tells a page at every save
         try:
             if len(argv) > 1:
                 raise InputError(f"expected flags, --name=value; got {argv[1]!r}")
@@ -36,7 +38,7 @@ def run(main: Callable[[], int]) -> NoReturn:
         except InputError as error:
             _stop(EXIT_BAD_INPUT, str(error))
         except KeyboardInterrupt:
-            _stop(EXIT_INTERRUPTED, "interrupted; run again to go on")
+            _stop(EXIT_INTERRUPTED, "stopped; run again to resume")
         except OSError as error:
             _stop(EXIT_TROUBLE, str(error))
         sys.exit(code)
@@ -55,7 +57,7 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:
     del number, frame
-    _stop(EXIT_TERMINATED, "stopped; run again to go on")
+    _stop(EXIT_TERMINATED, "stopped; run again to resume")
 
 
 def _stop(code: int, message: str) -> NoReturn:

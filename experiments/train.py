@@ -13,10 +13,12 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from absl import flags
 
 from betavae_jax.evaluation import evaluate
 from betavae_jax.fit import fit_directory, program_of
+from betavae_jax.population import num_runs, take_runs
 from betavae_jax.report import write_report
 from betavae_jax.runs.directory import (
     REPORT,
@@ -28,10 +30,11 @@ from betavae_jax.runs.directory import (
 from betavae_jax.runs.records import write_json
 from betavae_jax.runs.settings import Experiment, build, describe_program, to_config
 from betavae_jax.training import Program
-from experiments import cli
+from experiments import cli, settings_flags
 from experiments.settings_flags import default_workdir, define_settings, flags_of, read_settings
 
 define_settings()
+flags.adopt_module_key_flags(settings_flags)  # so that --help shows them
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory; by default one under runs/.")
 _OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Start anew where a run stands already.")
 _INEXACT = flags.DEFINE_boolean(
@@ -68,6 +71,9 @@ def _train(experiment: Experiment, program: Program, workdir: pathlib.Path) -> i
     else:
         print(f"finished already, at step {fitted.step}; a larger --num_steps goes on")
     print(f"report: {workdir / REPORT}")
+    if np.all(take_runs(fitted.carry.state.failed_at, num_runs(experiment.runs)) >= 0):
+        print("every run has stopped at a value that is not finite")
+        return cli.EXIT_TROUBLE
     return 0
 
 
@@ -77,10 +83,11 @@ def _say(results: Mapping[str, Any]) -> None:
     for row in results["runs"]:
         swept = {**row["coefficients"], "learning_rate": row["learning_rate"], "seed": row["seed"]}
         settings = ", ".join(f"{name}={value:g}" for name, value in swept.items())
+        active = "–" if row["active_latents"] is None else row["active_latents"]
         failed = f"  stopped at step {row['failed_at']}" if row["failed_at"] is not None else ""
         print(
             f"{row['run']:>4} {row['elbo']:>10.2f} {row['distortion']:>10.2f} "
-            f"{row['rate']:>8.2f} {row['active_latents']:>6}  {settings}{failed}"
+            f"{row['rate']:>8.2f} {active:>6}  {settings}{failed}"
         )
 
 

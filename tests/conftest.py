@@ -26,3 +26,16 @@ def reference_data() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip("no reference data beside this checkout (set BETAVAE_REFERENCE_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_experiment():
+    """Builds a small experiment: 16×16 blobs, a narrow code, small batches."""
+    from betavae_jax.runs.settings import Settings, build
+
+    def make(**settings):
+        data = {"image_size": 16, "blob_grid": 8, "blob_margin": 4.0, "blob_sigma": 1.5}
+        small = {"data": data, "batch_size": 8, "num_latents": 3}
+        return build(Settings(**{**small, **settings}))
+
+    return make

@@ -46,10 +46,8 @@ def _draw_tiles(
     rows, columns, height, width = images.shape[:4]
     pitch = np.asarray([height, width]) + _GAP
     tile_width, tile_height = _TILE, _TILE * height / width
-    margin = 0.085 * max((len(label) for label in row_labels), default=0) + 0.1
-    inches = (columns * tile_width + margin + 0.1, rows * tile_height + 0.2 + 0.25 * bool(title))
-    figure = Figure(figsize=inches, dpi=_DPI, layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(columns * tile_width, rows * tile_height), dpi=_DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(tile_images(images), interpolation="nearest", vmin=0, vmax=1)
     axes.set_xticks([])
     centres = np.arange(rows) * pitch[0] + height / 2 - 0.5
@@ -57,7 +55,7 @@ def _draw_tiles(
     axes.tick_params(length=0, labelsize=9)
     axes.spines[:].set_visible(False)
     axes.set_title(title, fontsize=10)
-    figure.savefig(path)
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.1)  # labels stand outside the axes
 
 
 def draw_reconstructions(

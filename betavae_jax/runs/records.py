@@ -86,6 +86,8 @@ def cut_log(path: pathlib.Path, step: int) -> None:
     os.replace(beside, path)
 
 
-def count_active(kl_per_latent: np.ndarray) -> int:
-    """How many latents carry more than 0.01 nats."""
+def count_active(kl_per_latent: np.ndarray) -> int | None:
+    """How many latents carry more than 0.01 nats; None where one is not finite."""
+    if not np.all(np.isfinite(kl_per_latent)):
+        return None
     return int(np.sum(kl_per_latent > ACTIVE_NATS))

@@ -1,0 +1,1 @@
+"""The same step in other frameworks, to be measured beside ours."""

@@ -1,0 +1,366 @@
+"""The training driver, as a user calls it: refusals, resume, kills."""
+
+import itertools
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+
+from experiments import cli, train
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SMALL = [
+    "--image_size=16",
+    "--blob_grid=8",
+    "--blob_margin=4",
+    "--batch_size=8",
+    "--num_latents=3",
+    "--checkpoint_every=50",
+    "--log_every=20",
+]
+
+
+@pytest.fixture
+def invoke(monkeypatch, capsys):
+    """Calls the driver in this process: (exit code, standard output, standard error)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
+        saved = flagsaver.save_flag_values()
+        handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            with pytest.raises(SystemExit) as exit_info:
+                cli.run(train.main)
+        finally:
+            flagsaver.restore_flag_values(saved)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return exit_info.value.code, *capsys.readouterr()
+
+    return call
+
+
+def start(*arguments, cwd):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.train", *map(str, arguments)],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process, expected=0):
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == expected, errors
+    return output, errors
+
+
+def results_of(workdir):
+    return json.loads((workdir / "results.json").read_text())["runs"]
+
+
+def digests(workdir):
+    return [row["params_sha256"] for row in results_of(workdir)]
+
+
+# Each: flags, and what the one line says.
+REFUSALS = [
+    (["--beta=-1"], "expected beta to be a number of at least 0; got -1.0"),
+    (["--beta=much"], "expected beta to be finite numbers; got 'much'"),
+    (["--beta=nan"], "expected beta to be finite numbers"),
+    (["--beta="], "expected beta to be a list of distinct values"),
+    (["--beta=4,4"], "distinct values; got [4.0, 4.0]"),
+    (["--bta=4"], "Unknown command line flag 'bta'"),
+    (["beta=4"], "expected flags, --name=value; got 'beta=4'"),
+    (["--batch_size=many"], "batch_size"),
+    (["--dataset=cats"], "arrays, blobs, tfds:<name>; got 'cats'"),
+    (["--objective=gan"], "expected objective to be one of beta_vae, vae; got 'gan'"),
+    (["--network=resnet"], "expected network to be one of conv, conv_locatello; got 'resnet'"),
+    (["--likelihood=poisson"], "one of bernoulli, gaussian; got 'poisson'"),
+    (["--likelihood=gaussian", "--likelihood_sigma=0"], "expected sigma to be a number above 0"),
+    (["--likelihood_sigma=1"], "likelihood bernoulli, which takes none; got sigma"),
+    (["--objective=vae", "--beta=4"], "objective vae, which takes none; got beta"),
+    (["--batch_size=0"], "expected batch_size to be a whole number of at least 1; got 0"),
+    (["--num_latents=0"], "expected num_latents to be a whole number of at least 1"),
+    (["--num_steps=-5"], "expected num_steps to be a whole number of at least 1; got -5"),
+    (["--learning_rate=0"], "expected learning_rate to be a number above 0; got 0.0"),
+    (["--seed=1.5"], "expected seed to be whole numbers; got '1.5'"),
+    (["--seed=-1"], "expected seed to be a whole number of at least 0; got -1"),
+    (["--seed=99999999999"], "expected seed to be at most 2147483647"),
+    (["--data_dir=x"], "data set blobs, which takes"),
+    (["--dataset=arrays"], "data_dir"),
+    (["--dataset=arrays", "--data_dir=missing"], "missing"),
+    (["--dataset=arrays", "--data_dir=empty"], "empty"),
+    (["--dataset=arrays", "--data_dir=corrupt.npz"], "corrupt.npz"),
+    (["--dataset=arrays", "--data_dir=t10k-images-idx3-ubyte.gz"], "t10k-images-idx3-ubyte.gz"),
+    (["--dataset=arrays", "--data_dir=mismatch.npz"], "5 images, 4 labels"),
+    (["--dataset=tfds:mnist", "--data_dir=empty"], "download_and_prepare"),
+    (["--workdir=taken"], "it holds mine.txt"),
+    (["--workdir=corrupt.npz"], "expected workdir corrupt.npz to be a directory"),
+    (["--workdir=/proc/denied"], "expected a workdir that can be written; got /proc/denied"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSALS, ids=lambda v: str(v)[:60])
+def test_bad_input_ends_in_one_line_and_writes_nothing(
+    invoke, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine.txt").write_text("keep")
+    (tmp_path / "corrupt.npz").write_bytes(b"PK\x03\x04 not an archive")
+    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(b"\x1f\x8b broken")
+    np.savez(tmp_path / "mismatch.npz", images=np.zeros((5, 16, 16)), labels=np.arange(4))
+    before = sorted(p.name for p in tmp_path.rglob("*"))
+    code, output, errors = invoke(*arguments)
+    assert code == 2
+    assert output == ""
+    assert errors.count("\n") == 1
+    assert message in errors
+    assert sorted(p.name for p in tmp_path.rglob("*")) == before
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """400 steps without a pause: the directory that all others must equal."""
+    folder = tmp_path_factory.mktemp("straight")
+    output, _ = finish(start(*SMALL, "--num_steps=400", "--workdir=a", cwd=folder))
+    assert "report: a/report.html" in output
+    return folder / "a"
+
+
+def test_a_run_directory_holds_what_it_promises(straight):
+    config = json.loads((straight / "config.json").read_text())
+    assert config["settings"]["coefficients"] == {"beta": [4.0]}
+    assert config["settings"]["data"]["blob_grid"] == 8
+    assert config["program"]["vectorized_runs"] == 1
+    assert config["program"]["versions"]["jax"]
+    (row,) = results_of(straight)
+    assert row["step"] == 400
+    assert row["failed_at"] is None
+    assert row["num_evaluated"] == 64
+    assert row["elbo"] == pytest.approx(-(row["distortion"] + row["rate"]))
+    assert row["rate"] == pytest.approx(sum(row["kl_per_latent"]))
+    assert row["active_latents"] == sum(kl > 0.01 for kl in row["kl_per_latent"])
+    assert row["beta_norm"] == pytest.approx(4.0 * 3 / 256)
+    assert set(row["metrics"]["axis_alignment"]["abs_pearson_r"]) == {"x", "y"}
+    lines = [json.loads(line) for line in (straight / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(20, 401, 20))
+    page = (straight / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 4
+    assert "http" not in page.split("<body>")[1]
+    assert len(list((straight / "figures").glob("*.png"))) == 4
+
+
+def test_the_same_command_again_does_nothing(invoke, straight):
+    before = {p: p.stat().st_mtime_ns for p in straight.rglob("*") if "checkpoints" not in str(p)}
+    unchanged = [p for p in before if p.name in ("results.json", "report.html", "metrics.jsonl")]
+    code, output, _ = invoke(*SMALL, "--num_steps=400", f"--workdir={straight}")
+    assert code == 0
+    assert "finished already, at step 400" in output
+    assert {p: p.stat().st_mtime_ns for p in straight.rglob("results.json")} == {
+        p: t for p, t in before.items() if p.name == "results.json"
+    }
+    assert len(unchanged) == 3
+
+
+def test_the_flagfile_repeats_the_run(straight, tmp_path):
+    flagfile = f"--flagfile={straight / 'flags.txt'}"
+    finish(start(flagfile, "--workdir=b", cwd=tmp_path))
+    assert digests(tmp_path / "b") == digests(straight)
+
+
+def test_another_configuration_is_refused(invoke, straight):
+    arguments = [*SMALL, "--num_steps=400", f"--workdir={straight}"]
+    code, _, errors = invoke(*arguments, "--beta=5", "--seed=3")
+    assert code == 2
+    assert "coefficients was {'beta': [4.0]}, is {'beta': [5.0]}" in errors
+    assert "seed was [0], is [3]" in errors
+    assert errors.count("\n") == 1
+    code, _, errors = invoke(*SMALL, "--num_steps=200", f"--workdir={straight}")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "expected num_steps of at least 400" in errors
+    assert results_of(straight)[0]["step"] == 400
+
+
+def test_half_then_whole_equals_straight(straight, tmp_path):
+    for steps in (200, 400):
+        finish(start(*SMALL, f"--num_steps={steps}", "--workdir=a", cwd=tmp_path))
+    assert digests(tmp_path / "a") == digests(straight)
+    log = (tmp_path / "a" / "metrics.jsonl").read_text()
+    assert log == (straight / "metrics.jsonl").read_text()
+
+
+def wait_for(condition, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "nothing happened in time"
+        time.sleep(0.0005)
+
+
+def test_killed_at_random_and_inside_a_save_equals_straight(straight, tmp_path):
+    workdir = tmp_path / "a"
+    arguments = [*SMALL, "--checkpoint_every=25", "--num_steps=400", "--workdir=a"]
+    saves = workdir / "checkpoints"
+    chance = random.Random(7)
+    for attempt in range(5):
+        process = start(*arguments, cwd=tmp_path)
+        if attempt == 2:
+            done = {p.name for p in saves.glob("*[0-9]")}
+            new = {str(s) for s in range(25, 401, 25)} - done
+            unfinished = (f"{step}.orbax-checkpoint-tmp*" for step in sorted(new))
+            patterns = list(unfinished)
+            wait_for(lambda p=patterns: any(any(saves.glob(x)) for x in p), process)
+        else:
+            # Some time after the first steps, so that it falls anywhere in the loop.
+            seen = len((workdir / "metrics.jsonl").read_text()) if attempt else 0
+            log = workdir / "metrics.jsonl"
+            wait_for(lambda log=log, seen=seen: log.exists() and log.stat().st_size > seen, process)
+            time.sleep(chance.uniform(0, 0.05))
+        process.kill()
+        process.communicate()
+        assert not (workdir / "results.json").exists()
+    finish(start(*arguments, cwd=tmp_path))
+    assert digests(workdir) == digests(straight)
+    assert not list(saves.glob("*tmp*"))
+    assert (workdir / "metrics.jsonl").read_text() == (straight / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)], ids=["term", "int"]
+)
+def test_a_signal_saves_and_says_how_to_go_on(straight, tmp_path, number, code):
+    arguments = [*SMALL, "--checkpoint_every=1000", "--num_steps=400", "--workdir=a"]
+    process = start(*arguments, cwd=tmp_path)
+    log = tmp_path / "a" / "metrics.jsonl"
+    wait_for(lambda: log.exists() and log.stat().st_size, process)
+    process.send_signal(number)
+    output, _ = finish(process, expected=code)
+    assert "run again to resume" in output
+    finish(start(*arguments, cwd=tmp_path))
+    assert digests(tmp_path / "a") == digests(straight)
+
+
+def test_overwrite_starts_anew(invoke, straight, tmp_path):
+    workdir = tmp_path / "a"
+    shutil.copytree(straight, workdir)
+    code, _, _ = invoke(*SMALL, "--num_steps=60", "--beta=7", f"--workdir={workdir}", "--overwrite")
+    assert code == 0
+    (row,) = results_of(workdir)
+    assert (row["step"], row["coefficients"]) == (60, {"beta": 7.0})
+    assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["50", "60"]
+
+
+def test_a_second_process_is_refused(invoke, tmp_path):
+    arguments = [*SMALL, "--num_steps=100000000", f"--workdir={tmp_path / 'a'}"]
+    process = start(*arguments, cwd=tmp_path)
+    wait_for((tmp_path / "a" / "config.json").exists, process)
+    code, _, errors = invoke(*arguments)
+    process.kill()
+    process.communicate()
+    assert code == 2
+    assert f"process {process.pid} is using it" in errors
+
+
+def test_a_damaged_checkpoint_falls_back_and_ends_the_same(straight, tmp_path):
+    workdir = tmp_path / "a"
+    arguments = [*SMALL, "--num_steps=200", "--workdir=a"]
+    finish(start(*arguments, cwd=tmp_path))
+    largest = max((workdir / "checkpoints" / "200").rglob("*"), key=lambda p: p.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    arguments[-2] = "--num_steps=400"
+    _, errors = finish(start(*arguments, cwd=tmp_path))
+    assert "checkpoint of step 200 is damaged" in errors
+    assert digests(workdir) == digests(straight)
+
+
+def test_a_full_disk_keeps_what_was_whole(straight, tmp_path):
+    """A limit on the size of a file stands in for a full disk: both end in an OSError."""
+    workdir = tmp_path / "a"
+    finish(start(*SMALL, "--num_steps=100", "--workdir=a", cwd=tmp_path))
+    limited = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); "
+        "from experiments import cli, train; cli.run(train.main)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *SMALL, "--num_steps=400", "--workdir=a"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "could not write the checkpoint of step 150" in last
+    assert "the checkpoint of step 100 is whole" in last
+    finish(start(*SMALL, "--num_steps=400", "--workdir=a", cwd=tmp_path))
+    assert digests(workdir) == digests(straight)
+
+
+def test_a_population_reports_every_run(invoke, tmp_path):
+    arguments = [*SMALL, "--num_steps=40", "--beta=1,4", "--seed=0,1", "--learning_rate=1e-3,1e30"]
+    code, output, _ = invoke(*arguments, f"--workdir={tmp_path / 'a'}")
+    assert code == 0
+    rows = results_of(tmp_path / "a")
+    expected = itertools.product([1.0, 4.0], [1e-3, 1e30], [0, 1])
+    assert [(r["coefficients"]["beta"], r["learning_rate"], r["seed"]) for r in rows] == list(
+        expected
+    )
+    assert [r["failed_at"] for r in rows] == [None, None, 1, 1, None, None, 1, 1]
+    assert output.count("stopped at step 1") == 4
+    text = (tmp_path / "a" / "results.json").read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+
+
+def test_every_run_failing_is_trouble(invoke, tmp_path):
+    arguments = [*SMALL, "--num_steps=40", "--learning_rate=1e30", f"--workdir={tmp_path / 'a'}"]
+    for _ in range(2):  # and again, from the checkpoint
+        code, output, _ = invoke(*arguments)
+        assert code == 1
+        assert "every run has stopped" in output
+    assert (tmp_path / "a" / "report.html").exists()
+
+
+def test_the_real_tfds_set_trains(invoke, reference_data, tmp_path):
+    code, _, _ = invoke(
+        "--dataset=tfds:fashion_mnist",
+        f"--data_dir={reference_data / 'tfds'}",
+        "--beta=1,4",
+        "--num_steps=5",
+        "--batch_size=16",
+        f"--workdir={tmp_path / 'a'}",
+    )
+    assert code == 0
+    rows = results_of(tmp_path / "a")
+    assert [row["num_evaluated"] for row in rows] == [1000, 1000]
+    assert rows[0]["metrics"] == {}
+
+
+def test_help_lists_the_flags():
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.train", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    for flag in ("--beta", "--blob_sigma", "--workdir", "--[no]overwrite", "--likelihood_sigma"):
+        assert flag in done.stdout

@@ -1,0 +1,72 @@
+"""Whole sets through a population, against the plain loop over rows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from betavae_jax import codes, gaussian
+from betavae_jax.fit import program_of
+from betavae_jax.population import place_runs, replicate
+
+
+@pytest.fixture(scope="module")
+def trained(make_experiment):
+    experiment = make_experiment(seed=[0, 1, 2])
+    program = program_of(experiment)  # two devices, one run of padding
+    arrays = replicate(experiment.splits.train.arrays, program.devices)
+    settings = place_runs(experiment.runs, program.devices)
+    return experiment, program, arrays, program.init(settings, arrays).state.params
+
+
+def params_of(params, run):
+    return jax.tree.map(lambda leaf: leaf[run // 2, run % 2], params)
+
+
+def test_encode_rows_is_encode(trained):
+    experiment, program, arrays, params = trained
+    data = experiment.splits.train
+    rows = np.asarray([3, 61, 0, 17], np.int32)
+    encoded = codes.encode_rows(experiment.model, data, program, params, arrays, rows, 3)
+    assert encoded.mean.shape == (3, 4, 3)
+    x = codes.fetch_examples(data, rows)
+    for run in range(3):
+        expected = experiment.model.encode(params_of(params, run), x)
+        np.testing.assert_allclose(encoded.mean[run], expected.mean, atol=1e-6)
+        np.testing.assert_allclose(encoded.log_variance[run], expected.log_variance, atol=1e-6)
+
+
+def test_the_bound_is_the_mean_over_rows(trained, monkeypatch):
+    experiment, program, arrays, params = trained
+    data = experiment.splits.train
+    monkeypatch.setattr(codes, "_ROWS_AT_ONCE", 24)  # 64 rows: two batches and a padded one
+    bound = codes.evaluate_bound(experiment.model, data, program, params, arrays, 3)
+    assert bound.num_evaluated == 64
+    for run in range(3):
+        run_params = params_of(params, run)
+        distortion, kl = [], []
+        for row in range(64):
+            x = codes.fetch_examples(data, np.asarray([row]))
+            posterior = experiment.model.encode(run_params, x)
+            key = jax.random.fold_in(jax.random.key(0), row)
+            z = gaussian.sample(key, jax.tree.map(lambda a: a[0], posterior))[None]
+            natural = experiment.model.decode(run_params, z)
+            distortion.append(-float(experiment.model.log_likelihood(natural, jnp.asarray(x))[0]))
+            kl.append(np.asarray(gaussian.kl_per_latent(posterior)[0], np.float64))
+        np.testing.assert_allclose(bound.distortion[run], np.mean(distortion), rtol=1e-5)
+        np.testing.assert_allclose(bound.kl_per_latent[run], np.mean(kl, axis=0), atol=1e-6)
+        np.testing.assert_allclose(bound.rate[run], bound.kl_per_latent[run].sum())
+        np.testing.assert_allclose(bound.elbo[run], -(bound.distortion[run] + bound.rate[run]))
+
+
+def test_evaluation_rows():
+    np.testing.assert_array_equal(codes.evaluation_rows(5), np.arange(5))
+    rows = codes.evaluation_rows(1_000_000)
+    assert rows.dtype == np.int32
+    assert len(np.unique(rows)) == 10_000
+    assert rows.min() >= 0
+    assert rows.max() < 1_000_000
+    assert np.all(np.diff(rows) > 0)
+    np.testing.assert_array_equal(rows, codes.evaluation_rows(1_000_000))
+    # Uniform: the mean of 10,000 draws from [0, 1) has a standard deviation of 0.0029.
+    assert abs(rows.mean() / 1e6 - 0.5) < 0.015
