@@ -1,0 +1,402 @@
+"""The VAE and the β-VAE against a float64 twin, and the contract of every objective."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.special
+import scipy.stats
+
+from betavae_jax.objectives import OBJECTIVES
+from betavae_jax.objectives.elbo import evaluate_elbo
+from betavae_jax.training import gather_batch
+from betavae_jax.types import Batch, Dataset, Model, Posterior
+
+X_SHAPE, D, B = (2, 3, 1), 3, 5
+PIXELS = 6
+KEY = jax.random.key(11)
+
+vae, beta_vae = OBJECTIVES["vae"], OBJECTIVES["beta_vae"]
+
+
+# A linear encoder and a linear decoder, in JAX and in float64 NumPy.
+
+
+def init(key):
+    keys = jax.random.split(key, 4)
+    return {
+        "encoder": {
+            "kernel": 0.5 * jax.random.normal(keys[0], (PIXELS, 2 * D)),
+            "bias": 0.3 * jax.random.normal(keys[1], (2 * D,)),
+        },
+        "decoder": {
+            "kernel": jax.random.normal(keys[2], (D, PIXELS)),
+            "bias": 0.3 * jax.random.normal(keys[3], (PIXELS,)),
+        },
+    }
+
+
+def encode(params, x):
+    encoder = params["encoder"]
+    h = x.reshape(x.shape[0], -1) @ encoder["kernel"] + encoder["bias"][None]
+    return Posterior(h[:, :D], h[:, D:])
+
+
+def decode(params, z):
+    decoder = params["decoder"]
+    return (z @ decoder["kernel"] + decoder["bias"][None]).reshape(-1, *X_SHAPE)
+
+
+def bernoulli(logits, x):
+    return jnp.sum(x * logits - jnp.logaddexp(logits, 0.0), axis=(1, 2, 3))
+
+
+MODEL = Model(init, encode, decode, bernoulli, jax.nn.sigmoid)
+# This decoder ignores z: only the rate can reach the encoder.
+DEAF = MODEL._replace(decode=lambda params, z: decode(params, jnp.zeros_like(z)))
+
+PARAMS = init(jax.random.key(2))
+X = jnp.asarray(np.random.default_rng(4).random((1, B, *X_SHAPE)), jnp.float32)
+BATCH = Batch(X, jnp.zeros((1, B, 0), jnp.int32), 40)
+
+
+def twin_terms(params, x, epsilon):
+    """Distortion and KL of each latent in float64, written from the definitions."""
+    h = x.reshape(len(x), -1) @ params["encoder"]["kernel"] + params["encoder"]["bias"]
+    mean, log_variance = h[:, :D], h[:, D:]
+    z = mean + np.exp(log_variance / 2) * epsilon
+    logits = z @ params["decoder"]["kernel"] + params["decoder"]["bias"]
+    p, flat = scipy.special.expit(logits), x.reshape(len(x), -1)
+    distortion = -np.mean(np.sum(flat * np.log(p) + (1 - flat) * np.log1p(-p), axis=1))
+    kl = np.mean(0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance), axis=0)
+    return distortion, kl
+
+
+def twin_loss(params, x, epsilon, beta):
+    distortion, kl = twin_terms(params, x, epsilon)
+    return distortion + beta * kl.sum()
+
+
+def twin_gradient(params, x, epsilon, beta, step=1e-5):
+    """Central differences of the twin, entry by entry."""
+    gradient = jax.tree.map(np.zeros_like, params)
+    for leaf, into in zip(jax.tree.leaves(params), jax.tree.leaves(gradient), strict=True):
+        for index in np.ndindex(leaf.shape):
+            kept = leaf[index]
+            ends = []
+            for sign in (1, -1):
+                leaf[index] = kept + sign * step
+                ends.append(twin_loss(params, x, epsilon, beta))
+            leaf[index] = kept
+            into[index] = (ends[0] - ends[1]) / (2 * step)
+    return gradient
+
+
+def in_float64(tree):
+    return jax.tree.map(lambda leaf: np.array(leaf, np.float64), tree)
+
+
+def coefficients_of(objective, **values):
+    given = objective.Coefficients(**values)
+    return jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), given)
+
+
+@functools.cache
+def compiled(objective, model):
+    def loss(params, key, coefficients):
+        return objective.loss(params, (), model, BATCH, coefficients, key)
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+
+def evaluate(objective, key=KEY, *, model=MODEL, **coefficients):
+    """Loss, terms and gradient of an objective without a critic."""
+    given = coefficients_of(objective, **coefficients)
+    (value, (terms, _)), grads = compiled(objective, model)(PARAMS, key, given)
+    return value, terms, grads
+
+
+def noise_of(objective, key, **coefficients):
+    """The epsilon that a loss used, read off the z that reached the decoder."""
+    seen = []
+
+    def spy(params, z):
+        seen.append(np.asarray(z, np.float64))
+        return decode(params, z)
+
+    model = MODEL._replace(decode=spy)
+    objective.loss(PARAMS, (), model, BATCH, coefficients_of(objective, **coefficients), key)
+    (z,) = seen
+    mean, log_variance = in_float64(encode(PARAMS, X[0]))
+    return (z - mean) / np.exp(log_variance / 2)
+
+
+@pytest.mark.parametrize(
+    ("objective", "coefficients", "beta"),
+    [
+        (vae, {}, 1.0),
+        (beta_vae, {}, 4.0),
+        (beta_vae, {"beta": 0.0}, 0.0),
+        (beta_vae, {"beta": 0.25}, 0.25),
+        (beta_vae, {"beta": 16.0}, 16.0),
+    ],
+)
+def test_value_terms_and_gradient_are_the_twins(objective, coefficients, beta):
+    epsilon = noise_of(objective, KEY, **coefficients)
+    params, x = in_float64(PARAMS), np.asarray(X[0], np.float64)
+    value, terms, grads = evaluate(objective, **coefficients)
+    distortion, kl = twin_terms(params, x, epsilon)
+    np.testing.assert_allclose(value, distortion + beta * kl.sum(), rtol=2e-6)
+    np.testing.assert_allclose(terms.loss, value)
+    np.testing.assert_allclose(terms.distortion, distortion, rtol=2e-6)
+    np.testing.assert_allclose(terms.rate, kl.sum(), rtol=2e-6)
+    np.testing.assert_allclose(terms.kl_per_latent, kl, rtol=1e-5)
+    expected = twin_gradient(params, x, epsilon, beta)
+    for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6)
+
+
+def test_beta_of_one_is_the_vae():
+    jax.tree.map(np.testing.assert_array_equal, evaluate(beta_vae, beta=1.0), evaluate(vae))
+
+
+def test_beta_of_zero_drops_the_rate():
+    value, terms, grads = evaluate(beta_vae, beta=0.0, model=DEAF)
+    assert terms.rate > 0.1
+    np.testing.assert_array_equal(value, terms.distortion)
+    for leaf in jax.tree.leaves(grads["encoder"]):
+        np.testing.assert_array_equal(leaf, np.zeros(leaf.shape))
+    _, _, weighed = evaluate(beta_vae, beta=1.0, model=DEAF)
+    assert all(np.all(leaf != 0) for leaf in jax.tree.leaves(weighed["encoder"]))
+    for beta in (1.0, 0.0):  # the decoder learns of the distortion alone
+        _, _, other = evaluate(beta_vae, beta=beta, model=DEAF)
+        jax.tree.map(np.testing.assert_array_equal, other["decoder"], grads["decoder"])
+
+
+def test_the_loss_is_linear_in_beta():
+    _, terms, _ = evaluate(vae)
+    for beta in (0.0, 0.5, 1.0, 3.0, 4.0, 1e4):
+        value, at_beta, _ = evaluate(beta_vae, beta=beta)
+        expected = float(terms.distortion) + beta * float(terms.rate)
+        np.testing.assert_allclose(value, expected, rtol=1e-6)
+        np.testing.assert_array_equal(at_beta.rate, terms.rate)  # reported without its weight
+    slope = jax.jit(jax.grad(lambda c: beta_vae.loss(PARAMS, (), MODEL, BATCH, c, KEY)[0]))
+    np.testing.assert_allclose(slope(coefficients_of(beta_vae)).beta, terms.rate, rtol=1e-6)
+
+
+def test_the_rate_does_not_depend_on_the_sample():
+    _, first, _ = evaluate(vae, jax.random.key(0))
+    _, second, _ = evaluate(vae, jax.random.key(1))
+    np.testing.assert_array_equal(first.rate, second.rate)
+    assert first.distortion != second.distortion
+
+
+def test_the_noise_is_fresh_for_each_latent_of_each_example():
+    epsilon = noise_of(vae, KEY)
+    assert epsilon.shape == (B, D)
+    assert len(np.unique(epsilon.round(4))) == B * D
+    pooled = np.concatenate([noise_of(vae, jax.random.key(s)).ravel() for s in range(200)])
+    assert scipy.stats.kstest(pooled, "norm").pvalue > 1e-3
+
+
+def test_the_bound_is_below_the_exact_likelihood():
+    """A linear Gaussian model has a closed-form log p(x); the mean ELBO stays below it, and
+    reaches it at the exact posterior."""
+    rng = np.random.default_rng(0)
+    loadings, sigma = rng.normal(size=(D, PIXELS)), 0.7
+    x = rng.normal(size=(64, PIXELS))
+    marginal = scipy.stats.multivariate_normal(
+        np.zeros(PIXELS), loadings.T @ loadings + sigma**2 * np.eye(PIXELS)
+    )
+    # Rotated so that the exact posterior is diagonal.
+    values, vectors = np.linalg.eigh(loadings @ loadings.T)
+    loadings = vectors.T @ loadings
+    variance = 1 / (1 + values / sigma**2)
+
+    def exact(params, x):
+        mean = x @ jnp.asarray((loadings * variance[:, None]).T / sigma**2, jnp.float32)
+        offset = jnp.asarray(params, jnp.float32)
+        log_variance = jnp.broadcast_to(jnp.asarray(np.log(variance), jnp.float32), mean.shape)
+        return Posterior(mean + offset, log_variance)
+
+    def log_likelihood(mean, x):
+        squared = jnp.square((x - mean) / sigma)
+        return jnp.sum(-0.5 * (squared + np.log(2 * np.pi * sigma**2)), axis=1)
+
+    weights = jnp.asarray(loadings, jnp.float32)
+    model = Model(init, exact, lambda _, z: z @ weights, log_likelihood, lambda mean: mean)
+
+    @jax.jit
+    @jax.vmap
+    def elbos(key):
+        def elbo(offset):
+            terms = evaluate_elbo(offset, model, jnp.asarray(x, jnp.float32), key)
+            return -(terms.distortion + jnp.sum(terms.kl_per_latent))
+
+        return elbo(0.0), elbo(0.5)
+
+    at_exact, off = (np.asarray(e, np.float64) for e in elbos(jax.random.split(KEY, 2000)))
+    expected = marginal.logpdf(x).mean()
+    assert abs(at_exact.mean() - expected) < 5 * at_exact.std() / np.sqrt(2000)
+    gap = np.sum(0.5 * 0.5**2 / variance)  # KL of two Gaussians of one variance
+    assert abs(expected - gap - off.mean()) < 5 * off.std() / np.sqrt(2000)
+
+
+# The contract of every objective.
+
+
+def make_data(num_examples=40):
+    arrays = {"x": np.random.default_rng(1).random((num_examples, *X_SHAPE)).astype(np.float32)}
+    return Dataset(
+        jax.tree.map(jnp.asarray, arrays),
+        lambda arrays, index, key: arrays["x"][index],
+        lambda arrays, index: jnp.zeros((*index.shape, 0), jnp.int32),
+        None,
+        num_examples,
+    )
+
+
+@pytest.fixture(params=sorted(OBJECTIVES))
+def objective(request):
+    return OBJECTIVES[request.param]
+
+
+def contract_arguments(objective):
+    data = make_data()
+    index = objective.draw(jax.random.key(0), 2 * B, data)
+    batch = gather_batch(data, index, jax.random.key(1))
+    critic = objective.init_critic(jax.random.key(3), X_SHAPE, D)
+    return critic, batch, coefficients_of(objective)
+
+
+def test_coefficients_are_numbers_with_defaults(objective):
+    for name, value in objective.Coefficients()._asdict().items():
+        assert type(value) is float, name
+        assert np.isfinite(value), name
+
+
+def test_the_published_defaults():
+    assert OBJECTIVES["vae"].Coefficients() == ()
+    assert OBJECTIVES["beta_vae"].Coefficients() == (4.0,)
+
+
+def test_draw_gives_rows(objective):
+    index = objective.draw(jax.random.key(0), 300, make_data())
+    assert index.ndim == 2
+    assert index.shape[0] in (1, 2)
+    assert index.shape[1] == 300
+    assert index.dtype == jnp.int32
+    assert set(np.unique(index)) == set(range(40))  # every row, none besides, and repetitions
+    jitted = jax.jit(lambda key: objective.draw(key, 300, make_data()))(jax.random.key(0))
+    np.testing.assert_array_equal(jitted, index)
+    assert np.any(index != objective.draw(jax.random.key(1), 300, make_data()))
+
+
+def test_loss_and_terms(objective):
+    critic, batch, given = contract_arguments(objective)
+
+    def run(params, key):
+        return objective.loss(params, critic, MODEL, batch, given, key)
+
+    (value, (terms, _)), grads = jax.jit(jax.value_and_grad(run, has_aux=True))(PARAMS, KEY)
+    assert value.shape == ()
+    assert terms.kl_per_latent.shape == (D,)
+    for name, leaf in {**terms._asdict(), **terms.extras, "value": value}.items():
+        if name != "extras":
+            assert np.all(np.isfinite(leaf)), name
+            assert leaf.dtype == jnp.float32, name
+    assert all(leaf.shape == () for leaf in (terms.loss, terms.distortion, terms.rate))
+    np.testing.assert_array_equal(terms.loss, value)
+    np.testing.assert_allclose(terms.rate, np.sum(terms.kl_per_latent), rtol=1e-6)
+    assert np.all(np.asarray(terms.kl_per_latent) >= 0)
+    assert jax.tree.structure(grads) == jax.tree.structure(PARAMS)
+    for leaf in jax.tree.leaves(grads):
+        assert np.all(np.isfinite(leaf))
+        assert np.any(leaf != 0)
+
+
+def test_z_is_sampled(objective):
+    critic, batch, given = contract_arguments(objective)
+    run = jax.jit(lambda key: objective.loss(PARAMS, critic, MODEL, batch, given, key)[0])
+    values = [float(run(jax.random.key(seed))) for seed in range(4)]
+    assert len(set(values)) == 4
+    assert values[0] == float(run(jax.random.key(0)))
+
+
+def test_eager_jit_and_vmap_agree(objective):
+    critic, batch, given = contract_arguments(objective)
+
+    def run(params, key, given):
+        value, (terms, _) = objective.loss(params, critic, MODEL, batch, given, key)
+        return value, terms
+
+    keys = jax.random.split(KEY, 3)
+    params = jax.jit(jax.vmap(init))(keys)
+    runs = jax.tree.map(lambda leaf: jnp.stack([leaf * s for s in (1.0, 0.5, 2.0)]), given)
+    mapped, jitted = jax.jit(jax.vmap(run))(params, keys, runs), jax.jit(run)
+    for i in range(3):
+        one = jax.tree.map(lambda leaf, i=i: leaf[i], (params, keys, runs))
+        eager = run(*one)
+        for got in (jitted(*one), jax.tree.map(lambda leaf, i=i: leaf[i], mapped)):
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), got, eager)
+
+
+def test_an_absent_critic_is_empty(objective):
+    critic, batch, given = contract_arguments(objective)
+    if jax.tree.leaves(critic):
+        pytest.skip("this objective has a critic")
+    assert critic == ()
+    _, (_, evidence) = objective.loss(PARAMS, critic, MODEL, batch, given, KEY)
+    assert evidence == ()
+    value, extras = objective.critic_loss(critic, evidence, given, KEY)
+    assert value == 0
+    assert extras == {}
+    optimizer = objective.critic_optimizer(jnp.float32(0.1))
+    updates, _ = optimizer.update((), optimizer.init(critic), critic)
+    assert optax.apply_updates(critic, updates) == ()
+
+
+def test_the_optimizer_takes_a_traced_rate(objective):
+    grads = jax.tree.map(jnp.ones_like, PARAMS)
+
+    @jax.jit
+    def update(rate):
+        optimizer = objective.optimizer(rate)
+        updates, state = optimizer.update(grads, optimizer.init(PARAMS), PARAMS)
+        return updates, state
+
+    small, large = update(jnp.float32(1e-3))[0], update(jnp.float32(1e-2))[0]
+    for a, b in zip(jax.tree.leaves(small), jax.tree.leaves(large), strict=True):
+        assert np.all(np.asarray(a) < 0)
+        np.testing.assert_allclose(b, 10 * np.asarray(a), rtol=1e-5)
+    assert update._cache_size() == 1
+
+
+@pytest.mark.parametrize("name", ["beta_vae", "vae"])
+def test_rows_are_drawn_uniformly_with_replacement(name):
+    index = np.asarray(OBJECTIVES[name].draw(jax.random.key(9), 20_000, make_data(50)))
+    assert index.shape == (1, 20_000)
+    assert scipy.stats.chisquare(np.bincount(index[0], minlength=50)).pvalue > 1e-3
+    # Neighbours are independent: with replacement, a row follows itself once in 50 times.
+    repeats = np.sum(index[0, 1:] == index[0, :-1])
+    assert scipy.stats.binomtest(int(repeats), 19_999, 1 / 50).pvalue > 1e-3
+    assert np.all(np.asarray(OBJECTIVES[name].draw(jax.random.key(0), 8, make_data(1))) == 0)
+
+
+@pytest.mark.parametrize("name", ["beta_vae", "vae"])
+def test_adam_has_its_published_constants(name):
+    """Three steps against algorithm 1 of Kingma & Ba in float64."""
+    optimizer, rate = OBJECTIVES[name].optimizer(jnp.float32(5e-4)), np.float64(5e-4)
+    gradients = np.random.default_rng(0).normal(size=(3, 4)) * np.asarray([1e-4, 1.0, 1e3, 0.0])
+    params = jnp.ones(4)
+    state = optimizer.init(params)
+    expected, m, v = np.ones(4), np.zeros(4), np.zeros(4)
+    for t, g in enumerate(gradients, start=1):
+        updates, state = optimizer.update(jnp.asarray(g, jnp.float32), state, params)
+        params = optax.apply_updates(params, updates)
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        expected -= rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        np.testing.assert_allclose(params, expected, rtol=3e-7)

@@ -1,0 +1,220 @@
+"""Matrix-product convolutions against XLA's own, in value and gradient."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from betavae_jax.checks import InputError
+from betavae_jax.layers import (
+    Convolution,
+    TransposedConvolution,
+    convolution,
+    transposed_convolution,
+)
+
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+FORBIDDEN = (
+    r"\s(convolution|all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)"
+    r"(-start)?\("
+)
+
+
+def lax_convolution(x, kernel):
+    padding = ((1, 1), (1, 1))
+    return lax.conv_general_dilated(x, kernel, (2, 2), padding, dimension_numbers=DIMENSIONS)
+
+
+def lax_transposed(x, kernel):
+    return lax.conv_transpose(x, kernel, (2, 2), "SAME", dimension_numbers=DIMENSIONS)
+
+
+# x's shape, and F. The form is picked by the channels of the larger image: up to four
+# are gathered, more are filtered in pairs of rows.
+CONVOLUTIONS = {
+    "gathered, grey": ((3, 16, 16, 1), 32),
+    "gathered, colour, not square": ((5, 6, 10, 3), 7),
+    "gathered, last of the rule": ((3, 4, 8, 4), 5),
+    "gathered, smallest": ((1, 2, 2, 1), 1),
+    "row pairs, first of the rule": ((3, 8, 12, 5), 7),
+    "row pairs, odd number of rows": ((7, 6, 4, 8), 3),
+    "row pairs, one row": ((2, 2, 6, 6), 4),
+    "row pairs, one output channel": ((3, 8, 4, 16), 1),
+    "row pairs, wide": ((2, 32, 32, 32), 32),
+}
+TRANSPOSED = {
+    "gathered, grey": ((3, 8, 8, 32), 1),
+    "gathered, colour, not square": ((5, 3, 5, 7), 3),
+    "gathered, last of the rule": ((3, 2, 4, 5), 4),
+    "gathered, smallest": ((1, 1, 1, 1), 1),
+    "row pairs, first of the rule": ((3, 4, 6, 7), 5),
+    "row pairs, odd number of rows": ((7, 3, 2, 3), 8),
+    "row pairs, one row": ((2, 1, 3, 4), 6),
+    "row pairs, one input channel": ((3, 4, 2, 1), 16),
+    "row pairs, wide": ((2, 16, 16, 32), 32),
+}
+CASES = [
+    pytest.param(fn, reference, *case, id=f"{fn.__name__}: {name}")
+    for fn, reference, table in (
+        (convolution, lax_convolution, CONVOLUTIONS),
+        (transposed_convolution, lax_transposed, TRANSPOSED),
+    )
+    for name, case in table.items()
+]
+ONE_OF_EACH_FORM = [
+    pytest.param(convolution, (3, 8, 8, 1), 6, id="convolution, gathered"),
+    pytest.param(convolution, (3, 8, 8, 6), 8, id="convolution, row pairs"),
+    pytest.param(transposed_convolution, (3, 4, 4, 6), 1, id="transposed, gathered"),
+    pytest.param(transposed_convolution, (3, 4, 4, 8), 6, id="transposed, row pairs"),
+]
+
+
+def draw(seed, *shapes):
+    generator = np.random.default_rng(seed)
+    return [jnp.asarray(generator.normal(size=shape), jnp.float32) for shape in shapes]
+
+
+def assert_close(actual, expected, tolerance=1e-5):
+    """Compares within `tolerance` of the largest expected magnitude."""
+    assert actual.shape == expected.shape
+    assert actual.dtype == expected.dtype
+    scale = float(np.max(np.abs(expected)))
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
+
+
+def value_and_gradients(fn, x, kernel):
+    """Returns fn's value, and the gradients of a fixed random functional of it."""
+    value, pull_back = jax.vjp(fn, x, kernel)
+    (cotangent,) = draw(1, value.shape)
+    return value, *pull_back(cotangent)
+
+
+@pytest.mark.parametrize(("fn", "reference", "x_shape", "features"), CASES)
+def test_value_and_both_gradients_are_those_of_lax(fn, reference, x_shape, features):
+    x, kernel = draw(0, x_shape, (4, 4, x_shape[-1], features))
+    actual = jax.jit(value_and_gradients, static_argnums=0)(fn, x, kernel)
+    expected = value_and_gradients(reference, x, kernel)
+    for a, e in zip(actual, expected, strict=True):
+        assert_close(a, e)
+
+
+def test_one_pixel_draws_the_kernel():
+    (kernel,) = draw(0, (4, 4, 1, 6))
+    x = jnp.zeros((1, 8, 8, 1)).at[0, 4, 4, 0].set(1.0)
+    # Output (i, j) reads pixels 2i-1 .. 2i+2, so pixel 4 meets kernel rows 3 and 1 there.
+    y = convolution(x, kernel)
+    np.testing.assert_array_equal(y[0, 1:3, 1:3], kernel[3::-2, 3::-2, 0])
+    assert np.count_nonzero(y) == 4 * 6
+    # Pixel i of the small image is spread over 2i-1 .. 2i+2 of the large one, the kernel
+    # turned round, as Flax's ConvTranspose has it.
+    x = jnp.zeros((1, 4, 4, 1)).at[0, 2, 1, 0].set(1.0)
+    y = transposed_convolution(x, kernel)
+    np.testing.assert_array_equal(y[0, 3:7, 1:5], kernel[::-1, ::-1, 0])
+    assert np.count_nonzero(y) == 16 * 6
+
+
+@pytest.mark.parametrize(("fn", "x_shape", "features"), ONE_OF_EACH_FORM)
+def test_eager_jit_and_vmap_over_kernels_agree(fn, x_shape, features):
+    x, kernels = draw(0, x_shape, (3, 4, 4, x_shape[-1], features))
+    eager = [value_and_gradients(fn, x, kernel) for kernel in kernels]
+    jitted = jax.jit(lambda x, k: value_and_gradients(fn, x, k))
+    mapped = jax.vmap(lambda k: value_and_gradients(fn, x, k))(kernels)
+    for run, kernel in enumerate(kernels):
+        for e, j, m in zip(eager[run], jitted(x, kernel), mapped, strict=True):
+            assert_close(j, e, 1e-6)
+            assert_close(m[run], e, 1e-6)
+
+
+@pytest.mark.parametrize(("fn", "x_shape", "features"), ONE_OF_EACH_FORM)
+def test_forward_mode_agrees_with_reverse_mode(fn, x_shape, features):
+    x, dx, kernel, dkernel = draw(
+        0, x_shape, x_shape, *[(4, 4, x_shape[-1], features) for _ in range(2)]
+    )
+    value, tangent = jax.jvp(fn, (x, kernel), (dx, dkernel))
+    assert_close(tangent, fn(dx, kernel) + fn(x, dkernel))  # bilinear
+    _, pull_back = jax.vjp(fn, x, kernel)
+    gx, gkernel = pull_back(value)
+    expected = jnp.vdot(gx, dx) + jnp.vdot(gkernel, dkernel)
+    np.testing.assert_allclose(jnp.vdot(value, tangent), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("fn", "x_shape", "features"), ONE_OF_EACH_FORM)
+def test_descent_in_a_loop_is_that_of_single_steps(fn, x_shape, features):
+    x, kernel = draw(0, x_shape, (4, 4, x_shape[-1], features))
+
+    def step(kernel):
+        return kernel - 1e-4 * jax.grad(lambda k: jnp.sum(fn(x, k) ** 2))(kernel)
+
+    def loop(num_steps, kernel):
+        return lax.fori_loop(0, num_steps, lambda _, k: step(k), kernel)
+
+    scanned, _ = lax.scan(lambda k, _: (step(k), None), kernel, length=3)
+    expected = step(step(step(kernel)))
+    assert_close(scanned, expected, 1e-6)
+    assert_close(jax.jit(loop)(3, kernel), expected, 1e-6)
+
+
+@pytest.mark.parametrize(("fn", "x_shape", "features"), ONE_OF_EACH_FORM)
+def test_a_population_on_two_devices_compiles_to_matrix_products_alone(fn, x_shape, features):
+    mesh = Mesh(np.asarray(jax.devices()[:2]), ("runs",))
+    x, kernels = draw(0, x_shape, (4, 4, 4, x_shape[-1], features))
+    x = jax.device_put(x, NamedSharding(mesh, PartitionSpec()))
+    kernels = jax.device_put(kernels, NamedSharding(mesh, PartitionSpec("runs")))
+    program = jax.jit(jax.vmap(lambda x, k: value_and_gradients(fn, x, k), in_axes=(None, 0)))
+    text = program.lower(x, kernels).compile().as_text()
+    assert re.search(r"num_partitions=2", text)
+    assert re.search(r"\s(dot|fusion)\(", text)
+    assert not re.search(FORBIDDEN, text)
+
+
+def test_the_search_for_forbidden_operations_finds_them():
+    x, kernel = draw(0, (3, 8, 8, 6), (4, 4, 6, 8))
+    assert re.search(FORBIDDEN, jax.jit(lax_convolution).lower(x, kernel).compile().as_text())
+
+
+@pytest.mark.parametrize("fn", [convolution, transposed_convolution])
+def test_types_promote_as_in_jax_numpy(fn):
+    x, kernel = draw(0, (2, 4, 4, 3), (4, 4, 3, 5))
+    whole = jnp.round(10 * x)
+    assert_close(fn(whole.astype(jnp.int32), kernel), fn(whole, kernel), 1e-6)
+    assert fn(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("fn", "x_shape", "kernel_shape", "text"),
+    [
+        (convolution, (2, 7, 8, 3), (4, 4, 3, 5), r"even height and width; got \[2, 7, 8, 3\]"),
+        (convolution, (2, 8, 5, 3), (4, 4, 3, 5), r"even height and width; got \[2, 8, 5, 3\]"),
+        (convolution, (2, 0, 8, 3), (4, 4, 3, 5), r"even height and width; got \[2, 0, 8, 3\]"),
+        (convolution, (8, 8, 3), (4, 4, 3, 5), r"x of shape .*; got \[8, 8, 3\]"),
+        (convolution, (2, 8, 8, 3), (3, 3, 3, 5), r"\[4, 4, 3, any\]; got \[3, 3, 3, 5\]"),
+        (convolution, (2, 8, 8, 3), (4, 4, 2, 5), r"\[4, 4, 3, any\]; got \[4, 4, 2, 5\]"),
+        (transposed_convolution, (8, 8, 3), (4, 4, 3, 5), r"x of shape .*; got \[8, 8, 3\]"),
+        (transposed_convolution, (2, 8, 8, 3), (4, 4, 5, 3), r"got \[4, 4, 5, 3\]"),
+    ],
+)
+def test_wrong_shapes_are_refused(fn, x_shape, kernel_shape, text):
+    with pytest.raises(InputError, match=text):
+        fn(jnp.zeros(x_shape), jnp.zeros(kernel_shape))
+
+
+@pytest.mark.parametrize(
+    ("ours", "flax"),
+    [
+        (Convolution(7), nn.Conv(7, (4, 4), (2, 2))),
+        (TransposedConvolution(7), nn.ConvTranspose(7, (4, 4), (2, 2))),
+    ],
+)
+def test_layers_have_the_parameters_and_outputs_of_flax(ours, flax):
+    (x,) = draw(0, (3, 8, 4, 5))
+    variables = ours.init(jax.random.key(0), x)
+    assert jax.tree.map(jnp.shape, variables) == {"params": {"kernel": (4, 4, 5, 7), "bias": (7,)}}
+    expected = flax.init(jax.random.key(0), x)
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+    variables["params"]["bias"] = jnp.arange(7.0)
+    assert_close(ours.apply(variables, x), flax.apply(variables, x))

@@ -1,0 +1,313 @@
+"""Networks: what they compute, on which images, with which parameters."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from betavae_jax.checks import InputError
+from betavae_jax.networks import NETWORKS
+
+X_SHAPES = [
+    (16, 16, 1),
+    (28, 28, 1),
+    (32, 32, 3),
+    (33, 33, 3),
+    (48, 48, 1),
+    (64, 64, 1),
+    (128, 128, 3),
+    (8, 8, 2),
+    (64, 16, 1),
+    (20, 96, 3),
+    (256, 9, 1),
+]
+# By hand, for 64×64×1 and 10 latents: inputs × outputs + outputs, with 16 taps a convolution.
+PARAMETERS = {
+    "conv": {
+        "encoder/conv_0": 16 * 1 * 32 + 32,
+        "encoder/conv_1": 16 * 32 * 32 + 32,
+        "encoder/conv_2": 16 * 32 * 32 + 32,
+        "encoder/conv_3": 16 * 32 * 32 + 32,
+        "encoder/dense_0": 512 * 256 + 256,
+        "encoder/dense_1": 256 * 256 + 256,
+        "encoder/posterior": 256 * 20 + 20,
+        "decoder/dense_0": 10 * 256 + 256,
+        "decoder/dense_1": 256 * 256 + 256,
+        "decoder/feature_map": 256 * 512 + 512,
+        "decoder/transposed_0": 16 * 32 * 32 + 32,
+        "decoder/transposed_1": 16 * 32 * 32 + 32,
+        "decoder/transposed_2": 16 * 32 * 32 + 32,
+        "decoder/transposed_3": 16 * 32 * 1 + 1,
+    },
+    "conv_locatello": {
+        "encoder/conv_0": 16 * 1 * 32 + 32,
+        "encoder/conv_1": 16 * 32 * 32 + 32,
+        "encoder/conv_2": 16 * 32 * 64 + 64,
+        "encoder/conv_3": 16 * 64 * 64 + 64,
+        "encoder/dense_0": 1024 * 256 + 256,
+        "encoder/posterior": 256 * 20 + 20,
+        "decoder/dense_0": 10 * 256 + 256,
+        "decoder/feature_map": 256 * 1024 + 1024,
+        "decoder/transposed_0": 16 * 64 * 64 + 64,
+        "decoder/transposed_1": 16 * 64 * 32 + 32,
+        "decoder/transposed_2": 16 * 32 * 32 + 32,
+        "decoder/transposed_3": 16 * 32 * 1 + 1,
+    },
+}
+TOTALS = {"conv": 501_589, "conv_locatello": 764_245}
+
+
+def make(name, x_shape, num_latents=10, seed=0):
+    """Makes a network with parameters whose biases are not zero, so that they count."""
+    network = NETWORKS[name](x_shape, num_latents)
+    leaves, tree = jax.tree.flatten(network.init(jax.random.key(seed)))
+    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+    noise = [0.05 * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
+    return network, tree.unflatten([a + b for a, b in zip(leaves, noise, strict=True)])
+
+
+def images(x_shape, num_images=3):
+    return jax.random.uniform(jax.random.key(7), (num_images, *x_shape))
+
+
+def codes(num_latents=10, num_codes=3):
+    return jax.random.normal(jax.random.key(8), (num_codes, num_latents))
+
+
+def assert_close(actual, expected, tolerance=1e-5):
+    scale = float(np.max(np.abs(expected)))
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("x_shape", X_SHAPES, ids=str)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_shapes_on_every_size_of_image(name, x_shape):
+    network = NETWORKS[name](x_shape, 6)
+    params = jax.eval_shape(network.init, jax.random.key(0))
+    posterior = jax.eval_shape(network.encode, params["encoder"], images(x_shape, 5))
+    assert posterior.mean.shape == (5, 6)
+    assert posterior.log_variance.shape == (5, 6)
+    output = jax.eval_shape(network.decode, params["decoder"], codes(6, 5))
+    assert output.shape == (5, *x_shape)
+    assert {leaf.dtype for leaf in jax.tree.leaves((posterior, output))} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "num_convolutions", "feature_map"),
+    [
+        ((8, 8, 1), 1, 4 * 4),
+        ((16, 16, 1), 2, 4 * 4),
+        ((17, 16, 1), 3, 3 * 2),
+        ((28, 28, 1), 3, 4 * 4),
+        ((48, 48, 1), 4, 3 * 3),
+        ((64, 16, 1), 4, 4 * 1),
+        ((128, 128, 1), 5, 4 * 4),
+        ((256, 256, 1), 6, 4 * 4),
+    ],
+    ids=str,
+)
+def test_depth_follows_the_longer_side(x_shape, num_convolutions, feature_map):
+    params = jax.eval_shape(NETWORKS["conv"](x_shape, 4).init, jax.random.key(0))
+    for part, layer in (("encoder", "conv"), ("decoder", "transposed")):
+        found = sorted(n for n in params[part] if n.startswith(layer))
+        assert found == [f"{layer}_{i}" for i in range(num_convolutions)]
+    assert params["encoder"]["dense_0"]["kernel"].shape == (32 * feature_map, 256)
+    assert params["decoder"]["feature_map"]["kernel"].shape == (256, 32 * feature_map)
+
+
+def test_further_convolutions_of_locatello_have_64_channels():
+    params = jax.eval_shape(NETWORKS["conv_locatello"]((128, 128, 3), 4).init, jax.random.key(0))
+    encoder = [params["encoder"][f"conv_{i}"]["kernel"].shape[2:] for i in range(5)]
+    assert encoder == [(3, 32), (32, 32), (32, 64), (64, 64), (64, 64)]
+    decoder = [params["decoder"][f"transposed_{i}"]["kernel"].shape[2:] for i in range(5)]
+    assert decoder == [(64, 64), (64, 64), (64, 32), (32, 32), (32, 3)]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_parameters_are_those_counted_by_hand(name):
+    params = jax.eval_shape(NETWORKS[name]((64, 64, 1), 10).init, jax.random.key(0))
+    counted = {}
+    for path, leaf in jax.tree.leaves_with_path(params):
+        part, layer, kind = (entry.key for entry in path)
+        assert kind in ("kernel", "bias")
+        key = f"{part}/{layer}"
+        counted[key] = counted.get(key, 0) + leaf.size
+    assert counted == PARAMETERS[name]
+    assert sum(counted.values()) == TOTALS[name]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_outputs_are_those_of_the_same_layers_written_with_lax(name):
+    network, params = make(name, (32, 16, 3))
+    dimensions = ("NHWC", "HWIO", "NHWC")
+
+    def dense(layer, x):
+        return x @ layer["kernel"] + layer["bias"].reshape(1, -1)
+
+    def convolution(layer, x):
+        y = lax.conv_general_dilated(
+            x, layer["kernel"], (2, 2), "SAME", dimension_numbers=dimensions
+        )
+        return y + layer["bias"].reshape(1, 1, 1, -1)
+
+    def transposed(layer, x):
+        y = lax.conv_transpose(x, layer["kernel"], (2, 2), "SAME", dimension_numbers=dimensions)
+        return y + layer["bias"].reshape(1, 1, 1, -1)
+
+    num_dense = {"conv": 2, "conv_locatello": 1}[name]
+    x, z = images((32, 16, 3)), codes()
+    h, layers = x, params["encoder"]
+    for i in range(3):
+        h = jnp.maximum(convolution(layers[f"conv_{i}"], h), 0)
+    h = h.reshape(3, -1)
+    for i in range(num_dense):
+        h = jnp.maximum(dense(layers[f"dense_{i}"], h), 0)
+    h = dense(layers["posterior"], h)
+    posterior = network.encode(params["encoder"], x)
+    assert_close(posterior.mean, h[:, :10])
+    assert_close(posterior.log_variance, h[:, 10:])
+
+    h, layers = z, params["decoder"]
+    for i in range(num_dense):
+        h = jnp.maximum(dense(layers[f"dense_{i}"], h), 0)
+    h = jnp.maximum(dense(layers["feature_map"], h), 0).reshape(3, 4, 2, -1)
+    for i in range(2):
+        h = jnp.maximum(transposed(layers[f"transposed_{i}"], h), 0)
+    h = transposed(layers["transposed_2"], h)
+    assert_close(network.decode(params["decoder"], z), h)
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "padded_shape", "top", "left"),
+    [((28, 28, 1), (32, 32, 1), 2, 2), ((33, 18, 3), (48, 32, 3), 7, 7), ((9, 16, 1), None, 1, 0)],
+    ids=str,
+)
+def test_padding_is_of_zeros_and_cut_off_again(x_shape, padded_shape, top, left):
+    padded_shape = padded_shape or (12, 16, 1)
+    height, width = x_shape[:2]
+    network, params = make("conv", x_shape)
+    padded, padded_params = make("conv", padded_shape)
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, padded_params)
+    x = images(x_shape)
+    inner = (slice(None), slice(top, top + height), slice(left, left + width))
+    surrounded = jnp.zeros((3, *padded_shape)).at[inner].set(x)
+    for a, b in zip(
+        network.encode(params["encoder"], x),
+        padded.encode(params["encoder"], surrounded),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+
+    z = codes()
+    whole, to_whole = jax.vjp(lambda p: padded.decode(p, z), params["decoder"])
+    output, to_output = jax.vjp(lambda p: network.decode(p, z), params["decoder"])
+    np.testing.assert_array_equal(output, whole[inner])
+    # What the margin would have said teaches the decoder nothing.
+    gradient = to_output(jnp.ones_like(output))
+    expected = to_whole(jnp.zeros_like(whole).at[inner].set(1.0))
+    jax.tree.map(assert_close, gradient, expected)
+
+
+@pytest.mark.parametrize("x_shape", [(16, 16, 1), (33, 20, 3)], ids=str)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_values_and_gradients_are_finite_and_reach_every_parameter(name, x_shape):
+    network, params = make(name, x_shape, 4)
+
+    def through(params, x):
+        posterior = network.encode(params["encoder"], x)
+        output = network.decode(params["decoder"], posterior.mean)
+        return jnp.sum(output**2) + jnp.sum(posterior.log_variance**2)
+
+    value, gradients = jax.jit(jax.value_and_grad(through))(params, images(x_shape, 2))
+    assert np.isfinite(value)
+    for gradient in jax.tree.leaves(gradients):
+        assert np.all(np.isfinite(gradient))
+        assert np.any(gradient != 0)
+
+
+def test_the_posterior_layer_holds_means_before_log_variances():
+    network, params = make("conv", (16, 16, 1), 3)
+    layer = params["encoder"]["posterior"]
+    layer["kernel"], layer["bias"] = jnp.zeros_like(layer["kernel"]), jnp.arange(6.0)
+    posterior = network.encode(params["encoder"], images((16, 16, 1), 1))
+    np.testing.assert_array_equal(posterior.mean, [[0, 1, 2]])
+    np.testing.assert_array_equal(posterior.log_variance, [[3, 4, 5]])
+
+
+def test_examples_of_a_batch_do_not_meet():
+    network, params = make("conv_locatello", (16, 16, 1))
+    x, z = images((16, 16, 1)), codes()
+    together = network.encode(params["encoder"], x), network.decode(params["decoder"], z)
+    for i in range(3):
+        alone = (
+            network.encode(params["encoder"], x[i : i + 1]),
+            network.decode(params["decoder"], z[i : i + 1]),
+        )
+        jax.tree.map(lambda a, b, i=i: assert_close(a[0], b[i], 1e-6), alone, together)
+
+
+def test_parameters_depend_on_the_seed_alone():
+    network = NETWORKS["conv"]((16, 16, 1), 4)
+    one, again, other = (network.init(jax.random.key(seed)) for seed in (0, 0, 1))
+    jax.tree.map(np.testing.assert_array_equal, one, again)
+    for part in ("encoder", "decoder"):
+        for name, layer in one[part].items():
+            assert np.all(layer["bias"] == 0)
+            assert np.mean(layer["kernel"] != other[part][name]["kernel"]) > 0.99
+    assert np.any(one["encoder"]["dense_1"]["kernel"] != one["decoder"]["dense_1"]["kernel"])
+
+
+def test_eager_jit_and_a_population_on_two_devices_agree():
+    network = NETWORKS["conv_locatello"]((16, 16, 1), 4)
+    x = images((16, 16, 1))
+    population = jax.vmap(network.init)(jax.random.split(jax.random.key(0), 2))
+    mesh = Mesh(np.asarray(jax.devices()[:2]), ("runs",))
+    population = jax.device_put(population, NamedSharding(mesh, PartitionSpec("runs")))
+    x = jax.device_put(x, NamedSharding(mesh, PartitionSpec()))
+
+    def loss(params, x):
+        posterior = network.encode(params["encoder"], x)
+        output = network.decode(params["decoder"], posterior.mean)
+        return jnp.sum((output - x) ** 2) + jnp.sum(posterior.log_variance**2)
+
+    step = jax.value_and_grad(loss)
+    program = jax.jit(jax.vmap(step, in_axes=(0, None))).lower(population, x).compile()
+    collective = r"\s(convolution|all-\w+|collective-\w+|reduce-scatter)(-start)?\("
+    assert not re.search(collective, program.as_text())
+    together = program(population, x)
+    for run in range(2):
+        params = jax.tree.map(lambda leaf, run=run: jnp.asarray(np.asarray(leaf)[run]), population)
+        alone = step(params, np.asarray(x))
+        for result in (jax.jit(step)(params, np.asarray(x)), alone):
+            jax.tree.map(
+                lambda a, b, run=run: assert_close(np.asarray(a)[run], b), together, result
+            )
+
+
+@pytest.mark.parametrize(
+    "x_shape",
+    [(7, 64, 1), (64, 257, 1), (64, 64, 0), (64, 64), (784,), (64, 64, 1, 1), (64.0, 64, 1)],
+    ids=str,
+)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_other_images_are_refused(name, x_shape):
+    with pytest.raises(InputError, match=r"H and W from 8 to 256 and C at least 1; got \["):
+        NETWORKS[name](x_shape, 10)
+
+
+@pytest.mark.parametrize("num_latents", [0, -1, 2.5, True, None])
+def test_other_numbers_of_latents_are_refused(num_latents):
+    with pytest.raises(InputError, match="num_latents to be a whole number of at least 1; got"):
+        NETWORKS["conv"]((64, 64, 1), num_latents)
+
+
+def test_arrays_of_another_shape_are_refused():
+    network, params = make("conv", (28, 28, 1), 4)
+    with pytest.raises(InputError, match=r"x of shape \[any, 28, 28, 1\]; got \[3, 32, 32, 1\]"):
+        network.encode(params["encoder"], images((32, 32, 1)))
+    with pytest.raises(InputError, match=r"z of shape \[any, 4\]; got \[3, 5\]"):
+        network.decode(params["decoder"], codes(5))
