@@ -1,5 +1,6 @@
 """What the drivers share: one line for every refusal, signals and exit codes."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -45,6 +46,12 @@ def run(main: Callable[[], int]) -> NoReturn:
 
     app.run(guarded, flags_parser=_parse_flags)
     raise SystemExit(0)  # app.run does not return; this tells the type checker
+
+
+def exclude_nondeterministic_operations() -> None:
+    """Asks XLA for the same bits at every call on a GPU; to be called before JAX starts."""
+    asked = "--xla_gpu_deterministic_ops=true"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {asked}".strip()
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:

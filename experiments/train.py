@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from absl import flags
+from absl import flags, logging
 
 from betavae_jax.evaluation import evaluate
 from betavae_jax.fit import fit_directory, program_of
@@ -37,6 +37,9 @@ define_settings()
 flags.adopt_module_key_flags(settings_flags)  # so that --help shows them
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory; by default one under runs/.")
 _OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Start anew where a run stands already.")
+_DETERMINISTIC = flags.DEFINE_boolean(
+    "deterministic", True, "On a GPU: the same bits at every call, at some cost in speed."
+)
 _INEXACT = flags.DEFINE_boolean(
     "allow_inexact_resume", False, "Go on although versions, hardware or data have changed."
 )
@@ -44,16 +47,24 @@ _INEXACT = flags.DEFINE_boolean(
 
 def main() -> int:
     """Builds the experiment, trains it in its directory and reports."""
+    if _DETERMINISTIC.value:
+        cli.exclude_nondeterministic_operations()
     experiment = build(read_settings())
     workdir = pathlib.Path(_WORKDIR.value or default_workdir(experiment.settings))
     program = program_of(experiment)
-    config = to_config(experiment.settings, describe_program(experiment, program.vectorized_runs))
+    described = describe_program(
+        experiment, program.vectorized_runs, deterministic=_DETERMINISTIC.value
+    )
+    config = to_config(experiment.settings, described)
     permissions = {"overwrite": _OVERWRITE.value, "allow_inexact_resume": _INEXACT.value}
     check_directory(workdir, config, **permissions)
     with locked(workdir):
         check_directory(workdir, config, **permissions)  # it may have changed until it was ours
-        repeat = {"workdir": workdir, **flags_of(experiment.settings)}
+        mine = {"workdir": workdir, "deterministic": _DETERMINISTIC.value}
+        repeat = {**mine, **flags_of(experiment.settings)}
         prepare_directory(workdir, config, repeat, overwrite=_OVERWRITE.value)
+        if not described["deterministic"]:
+            logging.warning("--nodeterministic: resuming will not be bit-exact")
         return _train(experiment, program, workdir)
 
 

@@ -83,23 +83,22 @@ def assert_close(actual, expected, tolerance=1e-5):
     """Compares within `tolerance` of the largest expected magnitude."""
     assert actual.shape == expected.shape
     assert actual.dtype == expected.dtype
-    scale = float(np.max(np.abs(expected)))
+    scale = np.max(np.abs(expected))
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
 
 
 def value_and_gradients(fn, x, kernel):
     """Returns fn's value, and the gradients of a fixed random functional of it."""
     value, pull_back = jax.vjp(fn, x, kernel)
-    (cotangent,) = draw(1, value.shape)
-    return value, *pull_back(cotangent)
+    cotangent = np.random.default_rng(1).normal(size=value.shape)
+    return value, *pull_back(jnp.asarray(cotangent, jnp.float32))
 
 
 @pytest.mark.parametrize(("fn", "reference", "x_shape", "features"), CASES)
 def test_value_and_both_gradients_are_those_of_lax(fn, reference, x_shape, features):
     x, kernel = draw(0, x_shape, (4, 4, x_shape[-1], features))
-    actual = jax.jit(value_and_gradients, static_argnums=0)(fn, x, kernel)
-    expected = value_and_gradients(reference, x, kernel)
-    for a, e in zip(actual, expected, strict=True):
+    both = jax.jit(lambda x, k: [value_and_gradients(f, x, k) for f in (fn, reference)])
+    for a, e in zip(*both(x, kernel), strict=True):
         assert_close(a, e)
 
 
@@ -107,27 +106,27 @@ def test_one_pixel_draws_the_kernel():
     (kernel,) = draw(0, (4, 4, 1, 6))
     x = jnp.zeros((1, 8, 8, 1)).at[0, 4, 4, 0].set(1.0)
     # Output (i, j) reads pixels 2i-1 .. 2i+2, so pixel 4 meets kernel rows 3 and 1 there.
-    y = convolution(x, kernel)
-    np.testing.assert_array_equal(y[0, 1:3, 1:3], kernel[3::-2, 3::-2, 0])
+    y = np.asarray(jax.jit(convolution)(x, kernel))
+    assert_close(y[0, 1:3, 1:3], np.asarray(kernel)[3::-2, 3::-2, 0], 1e-6)
     assert np.count_nonzero(y) == 4 * 6
     # Pixel i of the small image is spread over 2i-1 .. 2i+2 of the large one, the kernel
     # turned round, as Flax's ConvTranspose has it.
     x = jnp.zeros((1, 4, 4, 1)).at[0, 2, 1, 0].set(1.0)
-    y = transposed_convolution(x, kernel)
-    np.testing.assert_array_equal(y[0, 3:7, 1:5], kernel[::-1, ::-1, 0])
+    y = np.asarray(jax.jit(transposed_convolution)(x, kernel))
+    assert_close(y[0, 3:7, 1:5], np.asarray(kernel)[::-1, ::-1, 0], 1e-6)
     assert np.count_nonzero(y) == 16 * 6
 
 
 @pytest.mark.parametrize(("fn", "x_shape", "features"), ONE_OF_EACH_FORM)
 def test_eager_jit_and_vmap_over_kernels_agree(fn, x_shape, features):
     x, kernels = draw(0, x_shape, (3, 4, 4, x_shape[-1], features))
-    eager = [value_and_gradients(fn, x, kernel) for kernel in kernels]
-    jitted = jax.jit(lambda x, k: value_and_gradients(fn, x, k))
-    mapped = jax.vmap(lambda k: value_and_gradients(fn, x, k))(kernels)
+    jitted = jax.jit(lambda k: value_and_gradients(fn, x, k))
+    mapped = jax.jit(jax.vmap(lambda k: value_and_gradients(fn, x, k)))(kernels)
     for run, kernel in enumerate(kernels):
-        for e, j, m in zip(eager[run], jitted(x, kernel), mapped, strict=True):
-            assert_close(j, e, 1e-6)
-            assert_close(m[run], e, 1e-6)
+        for m, j in zip(mapped, jitted(kernel), strict=True):
+            assert_close(m[run], j, 1e-6)
+    for e, j in zip(value_and_gradients(fn, x, kernels[0]), jitted(kernels[0]), strict=True):
+        assert_close(e, j, 1e-6)
 
 
 @pytest.mark.parametrize(("fn", "x_shape", "features"), ONE_OF_EACH_FORM)
@@ -135,12 +134,18 @@ def test_forward_mode_agrees_with_reverse_mode(fn, x_shape, features):
     x, dx, kernel, dkernel = draw(
         0, x_shape, x_shape, *[(4, 4, x_shape[-1], features) for _ in range(2)]
     )
-    value, tangent = jax.jvp(fn, (x, kernel), (dx, dkernel))
-    assert_close(tangent, fn(dx, kernel) + fn(x, dkernel))  # bilinear
-    _, pull_back = jax.vjp(fn, x, kernel)
-    gx, gkernel = pull_back(value)
-    expected = jnp.vdot(gx, dx) + jnp.vdot(gkernel, dkernel)
-    np.testing.assert_allclose(jnp.vdot(value, tangent), expected, rtol=1e-4)
+
+    @jax.jit
+    def both_modes(x, dx, kernel, dkernel):
+        value, tangent = jax.jvp(fn, (x, kernel), (dx, dkernel))
+        _, pull_back = jax.vjp(fn, x, kernel)
+        forward, reverse = jnp.vdot(value, tangent), map(jnp.vdot, pull_back(value), (dx, dkernel))
+        bilinear = fn(dx, kernel) + fn(x, dkernel)
+        return tangent, bilinear, forward, sum(reverse), jnp.vdot(value, value)
+
+    tangent, bilinear, forward, reverse, scale = both_modes(x, dx, kernel, dkernel)
+    assert_close(tangent, bilinear)
+    assert abs(forward - reverse) < 1e-5 * scale
 
 
 @pytest.mark.parametrize(("fn", "x_shape", "features"), ONE_OF_EACH_FORM)
@@ -153,9 +158,12 @@ def test_descent_in_a_loop_is_that_of_single_steps(fn, x_shape, features):
     def loop(num_steps, kernel):
         return lax.fori_loop(0, num_steps, lambda _, k: step(k), kernel)
 
-    scanned, _ = lax.scan(lambda k, _: (step(k), None), kernel, length=3)
-    expected = step(step(step(kernel)))
-    assert_close(scanned, expected, 1e-6)
+    def scan(kernel):
+        return lax.scan(lambda k, _: (step(k), None), kernel, length=3)[0]
+
+    one = jax.jit(step)
+    expected = one(one(one(kernel)))
+    assert_close(jax.jit(scan)(kernel), expected, 1e-6)
     assert_close(jax.jit(loop)(3, kernel), expected, 1e-6)
 
 
@@ -181,8 +189,10 @@ def test_the_search_for_forbidden_operations_finds_them():
 def test_types_promote_as_in_jax_numpy(fn):
     x, kernel = draw(0, (2, 4, 4, 3), (4, 4, 3, 5))
     whole = jnp.round(10 * x)
+    fn = jax.jit(fn)
     assert_close(fn(whole.astype(jnp.int32), kernel), fn(whole, kernel), 1e-6)
-    assert fn(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+    half = jax.eval_shape(fn, x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
+    assert half.dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize(
@@ -212,9 +222,9 @@ def test_wrong_shapes_are_refused(fn, x_shape, kernel_shape, text):
 )
 def test_layers_have_the_parameters_and_outputs_of_flax(ours, flax):
     (x,) = draw(0, (3, 8, 4, 5))
-    variables = ours.init(jax.random.key(0), x)
+    init = jax.jit(lambda key: [layer.init(key, x) for layer in (ours, flax)])
+    variables, expected = init(jax.random.key(0))
     assert jax.tree.map(jnp.shape, variables) == {"params": {"kernel": (4, 4, 5, 7), "bias": (7,)}}
-    expected = flax.init(jax.random.key(0), x)
     jax.tree.map(np.testing.assert_array_equal, variables, expected)
     variables["params"]["bias"] = jnp.arange(7.0)
-    assert_close(ours.apply(variables, x), flax.apply(variables, x))
+    assert_close(jax.jit(ours.apply)(variables, x), jax.jit(flax.apply)(variables, x))

@@ -126,8 +126,17 @@ def build(settings: Settings) -> Experiment:
     return Experiment(settings, splits, make_model(network, likelihood), objective, runs)
 
 
-def describe_program(experiment: Experiment, vectorized_runs: int) -> dict[str, Any]:
-    """What a run's bits depend on beside its settings: versions, hardware, data and V."""
+def describe_program(
+    experiment: Experiment, vectorized_runs: int, *, deterministic: bool = True
+) -> dict[str, Any]:
+    """What a run's bits depend on beside its settings: versions, hardware, data and V.
+
+    Args:
+      experiment: What runs.
+      vectorized_runs: V of its program.
+      deterministic: Whether accelerators were asked to leave out operations whose result
+        varies from call to call; CPUs have none.
+    """
     device = jax.devices()[0]
     hardware = device.device_kind
     if device.platform == "cpu":
@@ -137,6 +146,7 @@ def describe_program(experiment: Experiment, vectorized_runs: int) -> dict[str, 
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "device_kind": hardware,
         "vectorized_runs": vectorized_runs,
+        "deterministic": deterministic or device.platform == "cpu",
         "data_sha256": sha256_of_tree(experiment.splits.train.arrays),
         "x_shape": list(data_shape(experiment.splits.train)),
     }
