@@ -22,9 +22,9 @@ class BlobArrays(NamedTuple):
 def load_blobs(
     *,
     image_size: int = 32,
-    blob_sigma: float = 2.0,
+    blob_sigma: float = 4.0,
     blob_grid: int = 32,
-    blob_margin: float = 5.0,
+    blob_margin: float = 9.0,
     blob_shape: str = "gaussian",
 ) -> Splits:
     """Loads the white dot on black, centred on each point of a square lattice.

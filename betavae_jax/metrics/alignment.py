@@ -40,8 +40,8 @@ def axis_alignment(codes: np.ndarray, factors: np.ndarray) -> Alignment:
             f"expected at least as many latents as factors; got {codes.shape[1]} latents and "
             f"{factors.shape[1]} factors"
         )
-    if not np.all(np.isfinite(codes)):
-        raise InputError("expected finite codes; got NaN or infinity")
+    if not np.all(np.isfinite(codes)) or not np.all(np.isfinite(factors)):
+        raise InputError("expected finite codes and factors; got NaN or infinity")
     r = np.abs(_standardise(factors).T @ _standardise(codes)) / len(codes)  # [K, D]
     rows, columns = linear_sum_assignment(r, maximize=True)
     return Alignment(float(np.mean(r[rows, columns])), r[rows, columns], columns)

@@ -17,10 +17,13 @@ def draw_kl_history(steps: np.ndarray, kl_per_latent: np.ndarray, path: pathlib.
 
     figure = Figure(figsize=(6.4, 3.4), dpi=100, layout="constrained")
     axes = figure.subplots()
-    order = np.argsort(-kl_per_latent[-1], kind="stable")
+    # A run that failed has NaN at its end; its latents are told apart by what came before.
+    finite = kl_per_latent[np.all(np.isfinite(kl_per_latent), axis=1)]
+    last = finite[-1] if len(finite) else np.zeros(kl_per_latent.shape[1])
+    order = np.argsort(-last, kind="stable")
     for rank, latent in enumerate(order):
         # Ten colours tell apart the latents that matter; the silent ones share a pale grey.
-        colour = f"C{rank}" if kl_per_latent[-1, latent] > 0.01 and rank < 10 else "0.75"
+        colour = f"C{rank}" if last[latent] > 0.01 and rank < 10 else "0.75"
         label = f"z{latent}" if rank < 10 else None
         axes.plot(steps, kl_per_latent[:, latent], color=colour, label=label, linewidth=1.4)
     axes.set_xlabel("step")

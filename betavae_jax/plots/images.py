@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from betavae_jax.checks import check_shape
+from betavae_jax.checks import check_at_least, check_shape
 
 _DPI = 100
 _GAP = 2  # pixels between tiles
-_TILE = 0.62  # inches
+_TILE = 60  # a tile is at least so wide on the page, pixels
 
 
 def tile_images(images: np.ndarray, gap: int = _GAP) -> np.ndarray:
@@ -43,14 +43,16 @@ def _draw_tiles(
 ) -> None:
     from matplotlib.figure import Figure
 
-    rows, columns, height, width = images.shape[:4]
-    pitch = np.asarray([height, width]) + _GAP
-    tile_width, tile_height = _TILE, _TILE * height / width
-    figure = Figure(figsize=(columns * tile_width, rows * tile_height), dpi=_DPI)
+    picture = tile_images(images)
+    rows, _, height, width = images.shape[:4]
+    # A whole number of screen pixels, two or more, for each image pixel: none is lost.
+    scale = max(2, -(-_TILE // width))
+    inches = (scale * picture.shape[1] / _DPI, scale * picture.shape[0] / _DPI)
+    figure = Figure(figsize=inches, dpi=_DPI)
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.imshow(tile_images(images), interpolation="nearest", vmin=0, vmax=1)
+    axes.imshow(picture, interpolation="nearest", vmin=0, vmax=1)
     axes.set_xticks([])
-    centres = np.arange(rows) * pitch[0] + height / 2 - 0.5
+    centres = np.arange(rows) * (height + _GAP) + height / 2 - 0.5
     axes.set_yticks(centres if row_labels else [], row_labels or [])
     axes.tick_params(length=0, labelsize=9)
     axes.spines[:].set_visible(False)
@@ -68,6 +70,7 @@ def draw_reconstructions(
       reconstructions: Likewise.
       path: The file to write, PNG.
     """
+    check_shape("reconstructions", reconstructions.shape, originals.shape)
     images = np.stack([originals, reconstructions])
     _draw_tiles(images, path, ["original", "reconstruction"])
 
@@ -80,6 +83,8 @@ def draw_samples(samples: np.ndarray, path: pathlib.Path, *, columns: int = 10) 
       path: The file to write, PNG.
       columns: Images in a row.
     """
+    check_shape("samples", samples.shape, (None, None, None, None))
+    check_at_least("the number of samples", len(samples), 1)
     columns = min(columns, len(samples))
     rows = len(samples) // columns
     _draw_tiles(samples[: rows * columns].reshape((rows, columns, *samples.shape[1:])), path, [])

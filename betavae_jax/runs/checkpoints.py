@@ -59,7 +59,7 @@ def open_checkpoints(directory: pathlib.Path, *, keep: int) -> Checkpoints:
         steps = sorted(manager.all_steps(), reverse=True)
         for step in steps:
             try:
-                return step, unflatten_leaves(template, _read(manager, step))
+                leaves = _read(manager, step)
             except Exception as error:  # likewise; whatever it is, this checkpoint is no use
                 _set_aside(directory / str(step))
                 manager.reload()
@@ -68,7 +68,10 @@ def open_checkpoints(directory: pathlib.Path, *, keep: int) -> Checkpoints:
                     step,
                     _first_line(error),
                 )
-        if steps:
+                continue
+            return step, _fill(template, leaves, directory / str(step))
+        # Those that an earlier start has set aside count too: it must not begin anew unasked.
+        if steps or any(directory.glob("*.damaged")):
             raise CheckpointError(f"none of the checkpoints in {directory} can be read")
         return None
 
@@ -81,10 +84,19 @@ def _read(manager: Any, step: int) -> dict[str, np.ndarray]:
     args = ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
     restored = manager.restore(step, args=args)
     leaves = {name: np.asarray(leaf) for name, leaf in restored["state"].items()}
+    if restored["meta"]["step"] != step:
+        raise ValueError(f"it is of step {restored['meta']['step']}")
     expected, got = restored["meta"]["sha256"], sha256_of_leaves(leaves)
     if expected != got:
         raise ValueError(f"expected digest {expected[:12]}, got {got[:12]}")
     return leaves
+
+
+def _fill(template: Any, leaves: dict[str, np.ndarray], path: pathlib.Path) -> Any:
+    try:
+        return unflatten_leaves(template, leaves)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is whole but of another program: {error}") from error
 
 
 def _set_aside(damaged: pathlib.Path) -> None:

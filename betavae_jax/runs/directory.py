@@ -38,7 +38,7 @@ def check_directory(
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"expected workdir {workdir} to be a directory; it is a file")
     entries = sorted(p.name for p in workdir.iterdir()) if workdir.exists() else []
-    foreign = [name for name in entries if name not in (*_OURS, _LOCK)]
+    foreign = [name for name in entries if name.removesuffix(".new") not in (*_OURS, _LOCK)]
     if CONFIG not in entries and foreign:
         raise InputError(
             f"expected workdir {workdir} to be empty or a run directory; it holds {foreign[0]}"
@@ -85,6 +85,8 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads(path.read_text())
         version = config["program"]["format"]
+        if not isinstance(config["settings"], dict) or not isinstance(version, int):
+            raise ValueError("its settings or its format are missing")
     except FileNotFoundError:
         raise InputError(f"expected a run directory; {path} is missing") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -143,14 +145,20 @@ def prepare_directory(
     if overwrite:
         # The configuration goes last: killed half way, the directory still is a run directory.
         for name in reversed(_OURS):
-            path = workdir / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            _remove(workdir / name)
     lines = [f"--{name}={_flag_value(value)}\n" for name, value in flags.items()]
     (workdir / FLAGS).write_text("".join(lines))
     write_json(workdir / CONFIG, config)
+
+
+def _remove(path: pathlib.Path) -> None:
+    if path.is_symlink() and path.is_dir():
+        for child in path.iterdir():  # a folder on another disk is emptied and stays linked
+            _remove(child)
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _flag_value(value: Any) -> str:

@@ -36,7 +36,7 @@ class Settings(NamedTuple):
     data: Mapping[str, Any] = {}  # keyword settings of the data set's loader
     objective: str = "beta_vae"
     coefficients: Mapping[str, Sequence[float]] = {}  # the values of each, a grid
-    learning_rate: Sequence[float] = (5e-4,)
+    learning_rate: Sequence[float] = (1e-3,)
     seed: Sequence[int] = (0,)
     num_steps: int = 3_000
     batch_size: int = 64
@@ -83,20 +83,29 @@ def resolve(settings: Settings) -> Settings:
     data_defaults = dataset_settings(settings.dataset)
     _check_belong(f"data set {settings.dataset}", settings.data, data_defaults)
     data = {**data_defaults, **settings.data}
+    if data.get("data_dir") == "":
+        raise InputError("expected data_dir to be a path; got an empty one")
     if data.get("data_dir") is not None:
         data["data_dir"] = str(pathlib.Path(data["data_dir"]).expanduser().absolute())
     defaults = OBJECTIVES[settings.objective].Coefficients()._asdict()
     _check_belong(f"objective {settings.objective}", settings.coefficients, defaults)
     coefficients = {
-        name: list(settings.coefficients.get(name, [value])) for name, value in defaults.items()
+        name: _values(name, settings.coefficients.get(name, [value]))
+        for name, value in defaults.items()
     }
     return settings._replace(
         data=data,
         coefficients=coefficients,
-        learning_rate=list(settings.learning_rate),
-        seed=list(settings.seed),
+        learning_rate=_values("learning_rate", settings.learning_rate),
+        seed=_values("seed", settings.seed),
         likelihood_settings={**known, **settings.likelihood_settings},
     )
+
+
+def _values(name: str, values: Any) -> list[Any]:
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise InputError(f"expected {name} to be a list of values; got {values!r}")
+    return list(values)
 
 
 def _check_belong(owner: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
