@@ -61,7 +61,7 @@ def test_images_are_those_of_a_pixel_loop(size, sigma, grid, margin, shape):
 
 
 def test_x_moves_along_columns_and_y_along_rows():
-    dataset = load_blobs().train
+    dataset = load_blobs(blob_sigma=2.0, blob_margin=5.0).train
     left, right, bottom = gather(dataset, [0, 31 * 32, 31])[..., 0]
     assert np.unravel_index(np.argmax(left), left.shape) in {(4, 4), (4, 5), (5, 4), (5, 5)}
     rows, columns = np.indices((32, 32))

@@ -30,9 +30,9 @@ def loaded(tmp_path_factory):
 def test_settings_are_the_loaders_keyword_only_parameters():
     assert dataset_settings("blobs") == {
         "image_size": 32,
-        "blob_sigma": 2.0,
+        "blob_sigma": 4.0,
         "blob_grid": 32,
-        "blob_margin": 5.0,
+        "blob_margin": 9.0,
         "blob_shape": "gaussian",
     }
     assert dataset_settings("arrays") == {"data_dir": None}

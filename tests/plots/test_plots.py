@@ -126,8 +126,8 @@ def test_nothing_is_cut_off(kind, size, channels, tmp_path):
     picture = read(tmp_path / "a.png")
     assert_clear_border(picture)
     height, width = picture.shape[:2]
-    assert 40 < height < 1500
-    assert 300 < width < 1500
+    assert 40 < height < 2000
+    assert 300 < width < 2000
     assert (tmp_path / "a.png").stat().st_size < 200_000
 
 

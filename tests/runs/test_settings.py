@@ -34,7 +34,7 @@ def test_the_defaults():
     assert settings.dataset == "blobs"
     assert settings.data == dataset_settings("blobs")
     assert settings.coefficients == {"beta": [4.0]}
-    assert settings.learning_rate == [5e-4]
+    assert settings.learning_rate == [1e-3]
     assert settings.seed == [0]
     assert settings.likelihood_settings == {}
     assert Settings().data == Settings().coefficients == Settings().likelihood_settings == {}
