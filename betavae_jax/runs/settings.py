@@ -38,7 +38,7 @@ class Settings(NamedTuple):
     coefficients: Mapping[str, Sequence[float]] = {}  # the values of each, a grid
     learning_rate: Sequence[float] = (1e-3,)
     seed: Sequence[int] = (0,)
-    num_steps: int = 3_000
+    num_steps: int = 2_000
     batch_size: int = 64
     num_latents: int = 10
     network: str = "conv"
