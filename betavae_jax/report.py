@@ -92,7 +92,7 @@ def write_report(
         paths = _draw_run(figures, row, drawn, examples, [r for r in log if r["run"] == run])
         sections.append(_section(describe_run(experiment.runs, run), row, paths))
     page = workdir / REPORT
-    page.write_text(_page(experiment, rows, sections))
+    page.write_text(_page(experiment, rows, sections), encoding="utf-8")
     return page
 
 
@@ -203,7 +203,9 @@ def _page(
         if len(rows) > RUNS_DRAWN
         else ""
     )
-    template = string.Template(pathlib.Path(__file__).with_name("report.template.html").read_text())
+    template = string.Template(
+        pathlib.Path(__file__).with_name("report.template.html").read_text("utf-8")
+    )
     return template.substitute(
         title=html.escape(f"{settings.objective} on {settings.dataset}"),
         facts=items,
