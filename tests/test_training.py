@@ -162,11 +162,10 @@ def test_the_carry_is_donated(make_experiment):
     assert all(leaf.is_deleted() for leaf in before)
 
 
-@pytest.mark.skip(reason="not yet seen to pass with the convolutional networks; open")
 def test_a_run_that_blows_up_freezes_alone(make_experiment):
     experiment = make_experiment(learning_rate=[5e-4, 1e30], seed=[0, 1])
     both = Session(experiment).advance(10).fetch()
-    calm = Session(make_experiment(seed=[0, 1])).advance(10).fetch()
+    calm = Session(make_experiment(learning_rate=[5e-4], seed=[0, 1])).advance(10).fetch()
     assert_equal_bits(run_of(both, 0), run_of(calm, 0))
     assert_equal_bits(run_of(both, 1), run_of(calm, 1))
     for run in (2, 3):
@@ -183,7 +182,6 @@ def test_a_run_that_blows_up_freezes_alone(make_experiment):
     assert_equal_bits(run_of(one_step.state.opt_state, 2), run_of(both.state.opt_state, 2))
 
 
-@pytest.mark.skip(reason="not yet seen to pass with the convolutional networks; open")
 def test_failing_terms_survive_a_report(make_experiment):
     session = Session(make_experiment(learning_rate=[1e30])).advance(5)
     session.carry = session.program.report(session.carry)

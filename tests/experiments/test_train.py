@@ -316,7 +316,6 @@ def test_a_full_disk_keeps_what_was_whole(straight, tmp_path):
     assert digests(workdir) == digests(straight)
 
 
-@pytest.mark.skip(reason="not yet seen to pass with the convolutional networks; open")
 def test_a_population_reports_every_run(invoke, tmp_path):
     arguments = [*SMALL, "--num_steps=40", "--beta=1,4", "--seed=0,1", "--learning_rate=1e-3,1e30"]
     code, output, _ = invoke(*arguments, f"--workdir={tmp_path / 'a'}")
@@ -333,7 +332,6 @@ def test_a_population_reports_every_run(invoke, tmp_path):
     assert "Infinity" not in text
 
 
-@pytest.mark.skip(reason="not yet seen to pass with the convolutional networks; open")
 def test_every_run_failing_is_trouble(invoke, tmp_path):
     arguments = [*SMALL, "--num_steps=40", "--learning_rate=1e30", f"--workdir={tmp_path / 'a'}"]
     for _ in range(2):  # and again, from the checkpoint
