@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
-from betavae_jax.networks import NETWORKS
 
 from betavae_jax.checks import InputError
 from betavae_jax.data import DATASETS, dataset_settings
 from betavae_jax.likelihoods import LIKELIHOODS
+from betavae_jax.networks import NETWORKS
 from betavae_jax.objectives import OBJECTIVES
 from betavae_jax.runs.settings import MUTABLE, Settings, keyword_settings, resolve
 
