@@ -1,9 +1,13 @@
 """Checkpoints by Orbax: whole or not there, verified by digest, the last few kept."""
 
+import contextlib
+import io
 import logging
 import pathlib
 import shutil
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +15,8 @@ import numpy as np
 from betavae_jax.runs.leaves import flatten_leaves, sha256_of_leaves, unflatten_leaves
 
 _LOGGER = logging.getLogger(__name__)
+
+_SECONDS_TO_SETTLE = 0.5  # until the writing threads of a failed save have ended
 
 
 class CheckpointError(OSError):
@@ -50,7 +56,8 @@ def open_checkpoints(directory: pathlib.Path, *, keep: int) -> Checkpoints:
         meta = {"step": step, "sha256": sha256_of_leaves(leaves)}
         args = ocp.args.Composite(state=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(meta))
         try:
-            manager.save(step, args=args, force=True)
+            with _quiet_threads():
+                manager.save(step, args=args, force=True)
         except Exception as error:  # Orbax passes on whatever its storage layers raise
             _remove_unfinished(directory)
             raise CheckpointError(_save_message(step, error, manager.all_steps())) from error
@@ -76,6 +83,28 @@ def open_checkpoints(directory: pathlib.Path, *, keep: int) -> Checkpoints:
         return None
 
     return Checkpoints(save, restore, manager.close)
+
+
+@contextlib.contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Keeps the tracebacks of Orbax's writing threads from the terminal.
+
+    A failure is raised as well, and then says the same in one line. They print for a while
+    after it. What is printed without a failure is passed on.
+    """
+    printed = io.StringIO()
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stderr(printed):
+            try:
+                yield
+            except Exception:
+                time.sleep(_SECONDS_TO_SETTLE)
+                raise
+    finally:
+        logging.disable(level)
+    sys.stderr.write(printed.getvalue())
 
 
 def _read(manager: Any, step: int) -> dict[str, np.ndarray]:
@@ -111,7 +140,9 @@ def _remove_unfinished(directory: pathlib.Path) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    # The storage layer names the array first and the cause last.
+    return line if len(line) <= 240 else f"{line[:80]} ... {line[-155:]}"
 
 
 def _save_message(step: int, error: Exception, whole: list[int]) -> str:
