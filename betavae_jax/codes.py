@@ -12,7 +12,7 @@ from betavae_jax.population import replicate, take_runs
 from betavae_jax.training import Program
 from betavae_jax.types import Array, Arrays, Dataset, Model, Params, Posterior
 
-_ROWS_EVALUATED = 10_000
+ROWS_EVALUATED = 10_000
 _ROWS_AT_ONCE = 256
 _KEY = 0  # evaluation draws its samples from this key, whatever the seed of a run
 
@@ -27,11 +27,11 @@ class Bound(NamedTuple):
     num_evaluated: int
 
 
-def evaluation_rows(num_examples: int) -> np.ndarray:
-    """The rows that stand for a set: all, or 10,000 fixed ones of a larger set; sorted."""
-    if num_examples <= _ROWS_EVALUATED:
+def evaluation_rows(num_examples: int, num_rows: int = ROWS_EVALUATED) -> np.ndarray:
+    """The rows that stand for a set: all, or `num_rows` fixed ones of a larger set; sorted."""
+    if num_examples <= num_rows:
         return np.arange(num_examples, dtype=np.int32)
-    rows = np.random.default_rng(_KEY).choice(num_examples, _ROWS_EVALUATED, replace=False)
+    rows = np.random.default_rng(_KEY).choice(num_examples, num_rows, replace=False)
     return np.sort(rows).astype(np.int32)
 
 
@@ -67,36 +67,55 @@ def _sample_each(posterior: Posterior, index: Array) -> Array:
     return jax.vmap(gaussian.sample)(keys, posterior)
 
 
-def evaluate_bound(
-    model: Model, data: Dataset, program: Program, params: Params, arrays: Arrays, runs: int
-) -> Bound:
-    """Evaluates the ELBO of every run on fixed rows, with one sample each and a fixed key.
+def make_bound(
+    model: Model, data: Dataset, program: Program, runs: int, *, num_rows: int = ROWS_EVALUATED
+) -> Callable[[Params], Bound]:
+    """Makes the function that evaluates every run on fixed rows, one sample each, a fixed key.
 
     Args:
       model: The model.
-      data: The set to evaluate on; more than 10,000 examples are represented by 10,000.
+      data: The set to evaluate on, its arrays on the host; the rows go to the devices now.
       program: The program that holds the population.
-      params: Parameters as the program holds them.
-      arrays: The set's arrays, placed on the program's devices.
       runs: R.
+      num_rows: How many rows represent a set that has more.
 
     Returns:
-      Means over the rows. A run whose parameters give no finite value has NaN there.
+      A function of the parameters as the program holds them, compiled at its first call. It
+      returns means over the rows; a run whose parameters give no finite value has NaN there.
     """
 
-    def function(run_params: Params, x: Array, index: Array) -> tuple[Array, Array]:
-        posterior = model.encode(run_params, x)
-        natural = model.decode(run_params, _sample_each(posterior, index))
+    def function(params: Params, x: Array, index: Array) -> tuple[Array, Array]:
+        posterior = model.encode(params, x)
+        natural = model.decode(params, _sample_each(posterior, index))
         return -model.log_likelihood(natural, x), gaussian.kl_per_latent(posterior)
 
-    rows = evaluation_rows(data.num_examples)
+    data, rows = fixed_rows(data, num_rows)
     index = replicate(_batches(rows), program.devices)
-    distortion, kl = take_runs(_map_rows(function, data, program)(params, arrays, index), runs)
-    # Means in float64, over the rows without the padding of the last batch.
-    distortion = distortion.reshape(runs, -1)[:, : len(rows)].mean(axis=1, dtype=np.float64)
-    kl = kl.reshape(runs, -1, kl.shape[-1])[:, : len(rows)].mean(axis=1, dtype=np.float64)
-    rate = kl.sum(axis=1)
-    return Bound(-(distortion + rate), distortion, rate, kl, len(rows))
+    arrays = replicate(data.arrays, program.devices)
+    mapped = _map_rows(function, data, program)
+
+    def evaluate(params: Params) -> Bound:
+        distortion, kl = take_runs(mapped(params, arrays, index), runs)
+        # Means in float64, over the rows without the padding of the last batch.
+        distortion = distortion.reshape(runs, -1)[:, : len(rows)].mean(axis=1, dtype=np.float64)
+        kl = kl.reshape(runs, -1, kl.shape[-1])[:, : len(rows)].mean(axis=1, dtype=np.float64)
+        rate = kl.sum(axis=1)
+        return Bound(-(distortion + rate), distortion, rate, kl, len(rows))
+
+    return evaluate
+
+
+def fixed_rows(data: Dataset, num_rows: int = ROWS_EVALUATED) -> tuple[Dataset, np.ndarray]:
+    """The rows that stand for a set, and a set that holds no more than them where it can.
+
+    Returns:
+      (data, rows `[M]` int32 in it).
+    """
+    rows = evaluation_rows(data.num_examples, num_rows)
+    if not data.take or len(rows) == data.num_examples:
+        return data, rows
+    small = data._replace(arrays=data.take(data.arrays, rows), num_examples=len(rows))
+    return small, np.arange(len(rows), dtype=np.int32)
 
 
 def encode_rows(
@@ -137,4 +156,7 @@ def encode_rows(
 
 def fetch_examples(data: Dataset, rows: np.ndarray) -> np.ndarray:
     """The examples `rows [N]` of a set, as NumPy `[N, ...]`."""
+    if data.take:  # so that the rest of the set stays where it is
+        data = data._replace(arrays=data.take(data.arrays, rows), num_examples=len(rows))
+        rows = np.arange(len(rows), dtype=np.int32)
     return np.asarray(data.gather(data.arrays, jnp.asarray(rows), jax.random.key(_KEY)))

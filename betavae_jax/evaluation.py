@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from betavae_jax.codes import encode_rows, evaluate_bound, evaluation_rows
+from betavae_jax.codes import encode_rows, fixed_rows, make_bound
 from betavae_jax.metrics.alignment import axis_alignment
 from betavae_jax.population import replicate, take_runs
 from betavae_jax.runs.leaves import sha256_of_tree
@@ -30,11 +30,9 @@ def evaluate(experiment: Experiment, program: Program, carry: Carry) -> dict[str
     """
     runs = len(experiment.runs.seed)
     data = experiment.splits.test or experiment.splits.train
-    arrays = replicate(data.arrays, program.devices)
-    params = carry.state.params
-    bound = evaluate_bound(experiment.model, data, program, params, arrays, runs)
+    bound = make_bound(experiment.model, data, program, runs)(carry.state.params)
     host = take_runs(carry.state, runs)
-    metrics = _align(experiment, program, carry, data, arrays)
+    metrics = _align(experiment, program, carry, data)
     rows = []
     for run in range(runs):
         failed_at = int(host.failed_at[run])
@@ -83,14 +81,15 @@ def _short(value: np.float32) -> float:
 
 
 def _align(
-    experiment: Experiment, program: Program, carry: Carry, data: Dataset, arrays: Any
+    experiment: Experiment, program: Program, carry: Carry, data: Dataset
 ) -> list[dict[str, Any]]:
     """Axis alignment of each run, where the factors are known and ordered (a full grid)."""
     runs = len(experiment.runs.seed)
     space = data.space
     if space is None or not space.full_grid or len(space.sizes) > experiment.settings.num_latents:
         return [{} for _ in range(runs)]
-    rows = evaluation_rows(data.num_examples)
+    data, rows = fixed_rows(data)
+    arrays = replicate(data.arrays, program.devices)
     factors = np.asarray(data.factors(data.arrays, jnp.asarray(rows)))
     codes = np.asarray(
         encode_rows(experiment.model, data, program, carry.state.params, arrays, rows, runs).mean

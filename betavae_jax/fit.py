@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import math
-import pathlib
 import signal
 import sys
 import time
@@ -15,7 +14,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from betavae_jax.checks import InputError
+from betavae_jax.feed import Feed, resident, taking_turns
 from betavae_jax.population import (
     choose_devices,
     default_vectorized_runs,
@@ -25,9 +24,6 @@ from betavae_jax.population import (
     replicate,
     take_runs,
 )
-from betavae_jax.runs.checkpoints import open_checkpoints
-from betavae_jax.runs.directory import CHECKPOINTS, LOG, RESULTS
-from betavae_jax.runs.records import append_log, cut_log, log_lines
 from betavae_jax.runs.settings import Experiment
 from betavae_jax.training import Carry, Program, make_program
 from betavae_jax.types import Arrays, Leaf, RunSettings, Terms
@@ -41,7 +37,7 @@ _LONGEST_CHUNK = 10_000
 class Hooks(NamedTuple):
     """What happens at the boundaries of chunks; steps are those done so far."""
 
-    on_log: Callable[[int, Terms], None]  # means over the interval, leaves [R, ...]
+    on_log: Callable[[int, Terms, Carry], None]  # means over the interval [R, ...]; the carry
     on_checkpoint: Callable[[int, Carry], None]  # host arrays [R, ...]
 
 
@@ -63,7 +59,7 @@ class Progress(NamedTuple):
 
 def no_hooks() -> Hooks:
     """Hooks that do nothing, for training in memory."""
-    return Hooks(lambda _step, _means: None, lambda _step, _carry: None)
+    return Hooks(lambda _step, _means, _carry: None, lambda _step, _carry: None)
 
 
 def carry_template(program: Program, settings: RunSettings, arrays: Arrays) -> Carry:
@@ -105,7 +101,7 @@ def _listen() -> Iterator[list[int]]:
 def fit(
     program: Program,
     settings: RunSettings,
-    arrays: Arrays,
+    feed: Feed,
     *,
     num_steps: int,
     start: tuple[int, Carry] | None = None,
@@ -119,7 +115,7 @@ def fit(
     Args:
       program: The compiled program.
       settings: One row a run, NumPy `[R]`.
-      arrays: The data's arrays, placed on the program's devices.
+      feed: The data; `resident(arrays)` of arrays placed on the program's devices.
       num_steps: Steps in all, those of `start` counted in.
       start: (step, carry as host arrays `[R, ...]`) to go on from.
       log_every: Steps between two calls of `on_log`.
@@ -139,6 +135,7 @@ def fit(
     chunk = 1
     with _listen() as signals, _bar(step, num_steps, show_progress) as bar:
         bar.set_description("compiling")
+        arrays = feed.arrays(step)
         carry = place_runs(start[1], program.devices) if start else program.init(placed, arrays)
         # A loop of no steps compiles the program and leaves the carry as it is.
         carry = program.advance(carry, placed, arrays, _steps(program, 0))
@@ -148,7 +145,8 @@ def fit(
         saved = step if start else -1
         while step < num_steps and not signals and np.any(known < 0):
             boundary = min(_after(step, log_every), _after(step, checkpoint_every), num_steps)
-            count = min(boundary - step, chunk)
+            count = int(min(boundary - step, chunk, feed.until(step) - step))
+            arrays = feed.arrays(step)
             began = time.monotonic()
             carry = program.advance(carry, placed, arrays, _steps(program, count))
             progress = _fetch(carry, num_runs(settings))
@@ -158,7 +156,7 @@ def fit(
             known = _report_failures(settings, known, progress)
             _show_elbo(bar, progress)
             if step % log_every == 0 or step == num_steps or np.all(known >= 0):
-                hooks.on_log(step, _means(progress))
+                hooks.on_log(step, _means(progress), carry)
                 carry = program.report(carry)
             if step % checkpoint_every == 0 and step < num_steps:
                 hooks.on_checkpoint(step, take_runs(carry, num_runs(settings)))
@@ -235,62 +233,21 @@ def program_of(experiment: Experiment, devices: Sequence[jax.Device] = ()) -> Pr
     """Makes the program of an experiment, on all local devices or on those given."""
     runs = num_runs(experiment.runs)
     used = choose_devices(runs, devices or jax.local_devices())
+    data = experiment.shards.data if experiment.shards else experiment.splits.train
     return make_program(
         experiment.model,
         experiment.objective,
-        experiment.splits.train,
+        data,
         batch_size=experiment.settings.batch_size,
         num_latents=experiment.settings.num_latents,
         devices=used,
         vectorized_runs=default_vectorized_runs(runs, used),
+        clip_norm=experiment.settings.clip_norm,
     )
 
 
-def fit_directory(
-    experiment: Experiment, program: Program, workdir: pathlib.Path, *, show_progress: bool = True
-) -> Fitted:
-    """Trains in a run directory, going on from its latest whole checkpoint.
-
-    Args:
-      experiment: What to train.
-      program: Its program.
-      workdir: The directory, locked and prepared.
-      show_progress: Whether to draw a progress bar.
-
-    Returns:
-      Where training ended. `results.json` is gone if a step was taken: it was of another state.
-
-    Raises:
-      InputError: If the directory is already past the wished number of steps.
-      CheckpointError: If a checkpoint cannot be written, or none can be read.
-    """
-    settings = experiment.settings
-    arrays = replicate(experiment.splits.train.arrays, program.devices)
-    template = carry_template(program, experiment.runs, arrays)
-    checkpoints = open_checkpoints(workdir / CHECKPOINTS, keep=settings.keep_checkpoints)
-    start = checkpoints.restore(template)
-    step = start[0] if start else 0
-    if step > settings.num_steps:
-        raise InputError(
-            f"expected num_steps of at least {step}, which {workdir} has done; "
-            f"got {settings.num_steps}"
-        )
-    if step < settings.num_steps:
-        (workdir / RESULTS).unlink(missing_ok=True)
-    cut_log(workdir / LOG, step)
-    hooks = Hooks(
-        lambda at, means: append_log(workdir / LOG, log_lines(at, means)), checkpoints.save
-    )
-    fitted = fit(
-        program,
-        experiment.runs,
-        arrays,
-        num_steps=settings.num_steps,
-        start=start,
-        log_every=settings.log_every,
-        checkpoint_every=settings.checkpoint_every,
-        hooks=hooks,
-        show_progress=show_progress,
-    )
-    checkpoints.close()
-    return fitted
+def feed_of(experiment: Experiment, program: Program) -> Feed:
+    """Places the training set of an experiment on the program's devices, whole or in turns."""
+    if experiment.shards:
+        return taking_turns(experiment.shards, program.devices)
+    return resident(replicate(experiment.splits.train.arrays, program.devices))

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from betavae_jax.checks import InputError, check_at_least, check_positive, check_unique
+from betavae_jax.schedules import parse_schedule, repeat_schedule
 from betavae_jax.types import Arrays, Objective, RunSettings
 
 Tree = TypeVar("Tree")
@@ -22,6 +23,8 @@ def make_grid(
     coefficients: Mapping[str, Sequence[float]],
     learning_rates: Sequence[float],
     seeds: Sequence[int],
+    *,
+    schedules: Mapping[str, str] | None = None,
 ) -> RunSettings:
     """Makes one run for each combination of the given values; seeds vary fastest.
 
@@ -30,6 +33,7 @@ def make_grid(
       coefficients: Values for each coefficient that is not at its default.
       learning_rates: Learning rates.
       seeds: Seeds, from 0 to 2³¹ - 1.
+      schedules: Of coefficients, the same for every run; see `schedules.parse_schedule`.
 
     Returns:
       NumPy arrays `[R]`.
@@ -66,6 +70,10 @@ def make_grid(
         objective.Coefficients(*values),
         np.asarray(columns[-2], np.float32),
         np.asarray(columns[-1], np.int32),
+        {
+            name: repeat_schedule(parse_schedule(name, text), len(rows))
+            for name, text in (schedules or {}).items()
+        },
     )
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from betavae_jax.schedules import scheduled_coefficients
 from betavae_jax.types import (
     Array,
     Arrays,
@@ -21,6 +22,7 @@ from betavae_jax.types import (
     Dataset,
     Model,
     Objective,
+    Params,
     RunSettings,
     Shape,
     Terms,
@@ -90,7 +92,11 @@ def make_init(
 
 
 def make_step(
-    model: Model, objective: Objective, data: Dataset, batch_size: int
+    model: Model,
+    objective: Objective,
+    data: Dataset,
+    batch_size: int,
+    clip_norm: float | None = None,
 ) -> Callable[[TrainState, RunSettings, Arrays], tuple[TrainState, Terms]]:
     """Makes one training step of one run, as a pure function.
 
@@ -103,9 +109,12 @@ def make_step(
       objective: What to minimise.
       data: Where batches come from; its own `arrays` are not used.
       batch_size: Examples in a view of a batch.
+      clip_norm: The largest global norm of a gradient, the model's and the critic's each;
+        longer ones are scaled down to it. None for no limit.
 
     Returns:
-      `step(state, settings, arrays) -> (state, terms)`, leaves without an axis for runs.
+      `step(state, settings, arrays) -> (state, terms)`, leaves without an axis for runs. The
+      term `grad_norm` is the norm before clipping.
     """
 
     def step(state: TrainState, settings: RunSettings, arrays: Arrays) -> tuple[TrainState, Terms]:
@@ -115,39 +124,53 @@ def make_step(
         placed = data._replace(arrays=arrays)
         index = objective.draw(draw_key, batch_size, placed)
         batch = gather_batch(placed, index, gather_key)
+        coefficients = scheduled_coefficients(settings.coefficients, settings.schedules, state.step)
 
         (_, (terms, evidence)), grads = jax.value_and_grad(objective.loss, has_aux=True)(
-            state.params, state.critic, model, batch, settings.coefficients, loss_key
+            state.params, state.critic, model, batch, coefficients, loss_key
         )
         (critic_value, critic_extras), critic_grads = jax.value_and_grad(
             objective.critic_loss, has_aux=True
-        )(state.critic, jax.lax.stop_gradient(evidence), settings.coefficients, critic_key)
+        )(state.critic, jax.lax.stop_gradient(evidence), coefficients, critic_key)
 
         grad_norm = optax.tree.norm((grads, critic_grads))
         terms = terms._replace(extras={**terms.extras, **critic_extras, "grad_norm": grad_norm})
         finite = jnp.isfinite(terms.loss) & jnp.isfinite(critic_value) & jnp.isfinite(grad_norm)
         ok = (state.failed_at < 0) & finite
-
-        optimizer = objective.optimizer(settings.learning_rate)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        critic_optimizer = objective.critic_optimizer(settings.learning_rate)
-        critic_updates, critic_opt_state = critic_optimizer.update(
-            critic_grads, state.critic_opt_state, state.critic
-        )
-        advanced = TrainState(
-            optax.apply_updates(state.params, updates),
-            optax.apply_updates(state.critic, critic_updates),
-            opt_state,
-            critic_opt_state,
-            state.step + 1,
-            state.failed_at,
-        )
+        advanced = _update(objective, settings, state, (grads, critic_grads), clip_norm)
         stopped = state._replace(
             failed_at=jnp.where(state.failed_at < 0, state.step, state.failed_at)
         )
         return jax.tree.map(lambda a, b: jnp.where(ok, a, b), advanced, stopped), terms
 
     return step
+
+
+def _update(
+    objective: Objective,
+    settings: RunSettings,
+    state: TrainState,
+    grads: tuple[Params, Params],
+    clip_norm: float | None,
+) -> TrainState:
+    """Applies the gradients of the model and of the critic."""
+    if clip_norm is not None:
+        clip = optax.clip_by_global_norm(clip_norm)
+        grads = tuple(clip.update(g, optax.EmptyState())[0] for g in grads)
+    optimizer = objective.optimizer(settings.learning_rate)
+    updates, opt_state = optimizer.update(grads[0], state.opt_state, state.params)
+    critic_optimizer = objective.critic_optimizer(settings.learning_rate)
+    critic_updates, critic_opt_state = critic_optimizer.update(
+        grads[1], state.critic_opt_state, state.critic
+    )
+    return TrainState(
+        optax.apply_updates(state.params, updates),
+        optax.apply_updates(state.critic, critic_updates),
+        opt_state,
+        critic_opt_state,
+        state.step + 1,
+        state.failed_at,
+    )
 
 
 def _over_runs(function: Callable[..., Any], vectorized_runs: int) -> Callable[..., Any]:
@@ -167,6 +190,7 @@ def make_program(
     num_latents: int,
     devices: tuple[jax.Device, ...],
     vectorized_runs: int = 1,
+    clip_norm: float | None = None,
 ) -> Program:
     """Makes the compiled program of a population.
 
@@ -179,12 +203,13 @@ def make_program(
       devices: Where the runs go; each device holds as many.
       vectorized_runs: V, the runs of a device that advance together. With 1 a run's bits do
         not depend on the other runs.
+      clip_norm: The largest norm of a gradient; see `make_step`.
 
     Returns:
       The program; compilation happens at the first call of each function.
     """
     init_state = make_init(model, objective, data_shape(data), num_latents)
-    step = make_step(model, objective, data, batch_size)
+    step = make_step(model, objective, data, batch_size, clip_norm)
 
     def init_run(settings: RunSettings, arrays: Arrays) -> Carry:
         state = init_state(settings)

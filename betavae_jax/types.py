@@ -4,10 +4,11 @@ Axis letters, here and everywhere: `R` runs, `V` views of a batch, `B` batch,
 `N` examples, `H W C` image, `D` latents, `K` factors, `T` steps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import numpy as np
 import optax
 
 Array: TypeAlias = jax.Array
@@ -54,11 +55,19 @@ class FactorSpace(NamedTuple):
     full_grid: bool
 
 
+def draw_uniformly(arrays: Arrays, key: Array, shape: Shape, num_examples: int) -> Array:
+    """Draws rows of a set uniformly and with replacement: index of the given shape, int32."""
+    del arrays
+    return jax.random.randint(key, shape, 0, num_examples)
+
+
 class Dataset(NamedTuple):
     """Examples that live on the device.
 
     `arrays` travel as an argument of the compiled program; the functions are
-    pure and receive them back.
+    pure and receive them back. `take` works on the host and restricts the arrays
+    to some rows, in their order; it is `()` where examples are computed from the
+    index alone, which needs no memory to spare.
     """
 
     arrays: Arrays
@@ -66,6 +75,9 @@ class Dataset(NamedTuple):
     factors: Callable[[Arrays, Array], Array]  # (arrays, index [B]) -> [B, K] int32
     space: FactorSpace | None
     num_examples: int
+    draw: Callable[[Arrays, Array, Shape, int], Array] = draw_uniformly
+    # ^ (arrays, key, shape, num_examples) -> index of that shape
+    take: Callable[[Arrays, np.ndarray], Arrays] | tuple[()] = ()  # (arrays, rows [M]) -> arrays
 
 
 class Splits(NamedTuple):
@@ -87,13 +99,16 @@ class Likelihood(NamedTuple):
     """p(x|z), given what the decoder network returns.
 
     `natural` turns the network's output `[B, ...]` and the likelihood's own
-    parameters (`()` where it has none) into the density's natural parameters.
+    parameters (`()` where it has none) into the density's natural parameters, any
+    pytree. Whether x lies in [0, 1] where it must cannot be seen inside a compiled
+    program: whoever loads the data checks it.
     """
 
     init: Callable[[], Params]
     natural: Callable[[Params, Array], Any]
     log_likelihood: Callable[[Any, Array], Array]  # (natural, x [B, ...]) -> [B], nats
     mean: Callable[[Any], Array]  # natural -> x [B, ...]
+    unit_interval: bool = False  # whether x must lie in [0, 1]
 
 
 class Model(NamedTuple):
@@ -123,6 +138,15 @@ class Objective(NamedTuple):
     # ^ (critic, evidence, coefficients, key) -> (scalar, extras)
     optimizer: Callable[[Array], optax.GradientTransformation]  # of the learning rate
     critic_optimizer: Callable[[Array], optax.GradientTransformation]
+    schedules: tuple[tuple[str, str], ...] = ()  # as published: (coefficient, specification)
+
+
+class Schedule(NamedTuple):
+    """How a coefficient approaches its value; see `schedules.scheduled_value`."""
+
+    start: Leaf  # float32, the value at the first step of a rise
+    rise: Leaf  # int32, steps from there to the coefficient's own value
+    period: Leaf  # int32, steps after which it starts again; 0 for never
 
 
 class RunSettings(NamedTuple):
@@ -131,6 +155,7 @@ class RunSettings(NamedTuple):
     coefficients: Any  # the objective's Coefficients, float32
     learning_rate: Leaf  # float32
     seed: Leaf  # int32
+    schedules: Mapping[str, Schedule] = {}  # of those coefficients that are not constant
 
 
 class TrainState(NamedTuple):

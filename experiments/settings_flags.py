@@ -10,37 +10,61 @@ from absl import flags
 from betavae_jax.checks import InputError
 from betavae_jax.data import DATASETS, dataset_settings
 from betavae_jax.likelihoods import LIKELIHOODS
+from betavae_jax.models import PRECISIONS
 from betavae_jax.networks import NETWORKS
 from betavae_jax.objectives import OBJECTIVES
-from betavae_jax.runs.settings import MUTABLE, Settings, keyword_settings, resolve
+from betavae_jax.runs.settings import (
+    AUTO,
+    MUTABLE,
+    Experiment,
+    Settings,
+    keyword_settings,
+    resolve,
+)
+from betavae_jax.training import data_shape
 
-_LIKELIHOOD = "likelihood_"  # before the names of a likelihood's own settings
-_NESTED = ("coefficients", "data", "likelihood_settings")
+# Before the names of the settings of an objective, a network or a likelihood.
+_KINDS: dict[str, Mapping[str, Any]] = {
+    "objective": OBJECTIVES,
+    "network": NETWORKS,
+    "likelihood": LIKELIHOODS,
+}
+_NESTED = ("coefficients", "data", "schedules", *(f"{kind}_settings" for kind in _KINDS))
 
 
 def define_settings() -> None:
     """Defines the flags of an experiment."""
     default = Settings()
     flags.DEFINE_string(
-        "dataset", default.dataset, f"{_names(DATASETS)}; a prepared tfds set is tfds:NAME."
+        "dataset", default.dataset, f"{_names(DATASETS)} A prepared tfds set is tfds:NAME."
     )
+    flags.DEFINE_float("test_fraction", default.test_fraction, "Of the examples, for evaluation.")
+    flags.DEFINE_list("held_out", [], "FACTOR:VALUE, ...: such examples are for evaluation.")
+    flags.DEFINE_list("correlated", [], "FACTOR:FACTOR:SIGMA: two factors drawn together.")
+    flags.DEFINE_integer("device_memory_mb", None, "For data; a larger set takes turns in parts.")
     flags.DEFINE_string("objective", default.objective, _names(OBJECTIVES))
-    flags.DEFINE_string("network", default.network, _names(NETWORKS))
-    flags.DEFINE_string("likelihood", default.likelihood, _names(LIKELIHOODS))
-    flags.DEFINE_list("learning_rate", _texts(default.learning_rate), "Of Adam; a list is swept.")
+    flags.DEFINE_string("network", default.network, _names([AUTO, *NETWORKS]))
+    flags.DEFINE_string("likelihood", default.likelihood, _names([AUTO, *LIKELIHOODS]))
+    flags.DEFINE_string("precision", default.precision, _names(PRECISIONS))
+    flags.DEFINE_list("learning_rate", _texts(default.learning_rate), "A list is swept.")
     flags.DEFINE_list("seed", _texts(default.seed), "A list is swept.")
     flags.DEFINE_integer("num_steps", default.num_steps, "Training steps in all.")
     flags.DEFINE_integer("batch_size", default.batch_size, "Examples in a batch.")
+    flags.DEFINE_float("clip_norm", None, "The largest norm of a gradient; no limit by default.")
     flags.DEFINE_integer("num_latents", default.num_latents, "Width of the code z.")
+    flags.DEFINE_list("schedule", [], "NAME:linear:START:STEPS, NAME:cyclical:START:STEPS:PERIOD.")
     flags.DEFINE_integer("checkpoint_every", default.checkpoint_every, "Steps between two.")
     flags.DEFINE_integer("keep_checkpoints", default.keep_checkpoints, "How many of the latest.")
     flags.DEFINE_integer("log_every", default.log_every, "Steps that a line of the log covers.")
+    flags.DEFINE_integer("evaluate_every", default.evaluate_every, "Steps, on the test split.")
+    flags.DEFINE_boolean("tensorboard", default.tensorboard, "Write TensorBoard events.")
     for name, (owners, value) in _coefficients().items():
         flags.DEFINE_list(name, None, f"Of {owners}; {value:g} by default; a list is swept.")
     for name, (owners, value) in _data_settings().items():
         _define_like(name, value, f"Of the data set {owners}; {value} by default.")
-    for name, (owners, value) in _likelihood_settings().items():
-        _define_like(name, value, f"Of the likelihood {owners}; {value} by default.")
+    for kind in _KINDS:
+        for name, (owners, value) in _settings_of(kind).items():
+            _define_like(name, value, f"Of the {kind} {owners}; {value!r} by default.")
 
 
 def read_settings() -> Settings:
@@ -54,33 +78,49 @@ def read_settings() -> Settings:
     plain = {name: values[name] for name in Settings._fields if name in values}
     plain["learning_rate"] = _numbers("learning_rate", values["learning_rate"], float)
     plain["seed"] = _numbers("seed", values["seed"], int)
-    coefficients = {n: _numbers(n, given[n], float) for n in _coefficients() if n in given}
-    data = {name: given[name] for name in _data_settings() if name in given}
-    likelihood = {
-        name.removeprefix(_LIKELIHOOD): given[name]
-        for name in _likelihood_settings()
-        if name in given
+    plain["coefficients"] = {
+        name: _numbers(name, given[name], float) for name in _coefficients() if name in given
     }
-    return Settings(**plain, coefficients=coefficients, data=data, likelihood_settings=likelihood)
+    plain["schedules"] = dict(_named_schedule(text) for text in values["schedule"])
+    plain["data"] = {name: given[name] for name in _data_settings() if name in given}
+    for kind in _KINDS:
+        plain[f"{kind}_settings"] = {
+            name.removeprefix(f"{kind}_"): given[name]
+            for name in _settings_of(kind)
+            if name in given
+        }
+    return Settings(**plain)
+
+
+def _named_schedule(text: str) -> tuple[str, str]:
+    name, _, schedule = text.partition(":")
+    if not name or not schedule:
+        raise InputError(f"expected schedule to be NAME:KIND:...; got {text!r}")
+    return name, schedule
 
 
 def flags_of(settings: Settings) -> dict[str, Any]:
     """The flags that repeat an experiment, from its resolved settings."""
-    plain = {name: value for name, value in settings._asdict().items() if name not in _NESTED}
-    likelihood = {_LIKELIHOOD + name: v for name, v in settings.likelihood_settings.items()}
-    every = {**plain, **settings.coefficients, **settings.data, **likelihood}
-    return {name: value for name, value in every.items() if value is not None}
+    every = {name: value for name, value in settings._asdict().items() if name not in _NESTED}
+    every |= {**settings.coefficients, **settings.data}
+    every["schedule"] = [f"{name}:{text}" for name, text in settings.schedules.items()]
+    for kind in _KINDS:
+        own = getattr(settings, f"{kind}_settings")
+        every |= {f"{kind}_{name}": value for name, value in own.items()}
+    return {name: value for name, value in every.items() if value not in (None, [])}
 
 
-def default_workdir(settings: Settings) -> pathlib.Path:
+def default_workdir(experiment: Experiment) -> pathlib.Path:
     """A directory under `runs/`, named by what differs from the defaults, and by β."""
+    settings, x_shape = experiment.settings, data_shape(experiment.splits.train)
     choices = ("dataset", "objective")
-    usual = flags_of(resolve(Settings(**{name: getattr(settings, name) for name in choices})))
+    usual_settings = Settings(**{name: getattr(settings, name) for name in choices})
+    usual = flags_of(resolve(usual_settings, x_shape))
     parts = [settings.dataset, settings.objective]
     for name, value in flags_of(settings).items():
         differs = name == "beta" or usual.get(name) != value
         if differs and name not in (*choices, *MUTABLE):
-            text = ",".join(_texts(value)) if isinstance(value, list) else str(value)
+            text = ",".join(map(_text, value)) if isinstance(value, list) else str(value)
             parts.append(f"{name}={pathlib.PurePath(text).name}")
     return pathlib.Path("runs", "-".join(parts).replace(":", "_").replace("/", "_")[:200])
 
@@ -108,7 +148,7 @@ def _collect(sources: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, A
 
 
 def _coefficients() -> dict[str, tuple[str, Any]]:
-    return _collect({name: o.Coefficients()._asdict() for name, o in OBJECTIVES.items()})
+    return _collect({n: make().Coefficients()._asdict() for n, make in OBJECTIVES.items()})
 
 
 def _data_settings() -> dict[str, tuple[str, Any]]:
@@ -116,9 +156,10 @@ def _data_settings() -> dict[str, tuple[str, Any]]:
     return _collect({name: dataset_settings(name) for name in DATASETS})
 
 
-def _likelihood_settings() -> dict[str, tuple[str, Any]]:
-    found = _collect({name: keyword_settings(make) for name, make in LIKELIHOODS.items()})
-    return {_LIKELIHOOD + name: value for name, value in found.items()}
+def _settings_of(kind: str) -> dict[str, tuple[str, Any]]:
+    """The flags of the settings of objectives, networks or likelihoods."""
+    found = _collect({name: keyword_settings(make) for name, make in _KINDS[kind].items()})
+    return {f"{kind}_{name}": value for name, value in found.items()}
 
 
 def _names(known: Iterable[str]) -> str:
@@ -126,7 +167,11 @@ def _names(known: Iterable[str]) -> str:
 
 
 def _texts(values: Iterable[float]) -> list[str]:
-    return [f"{value:g}" for value in values]
+    return [_text(value) for value in values]
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
 def _numbers(name: str, texts: Sequence[str], kind: type) -> list[Any]:

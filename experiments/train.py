@@ -17,7 +17,8 @@ import numpy as np
 from absl import flags, logging
 
 from betavae_jax.evaluation import evaluate
-from betavae_jax.fit import fit_directory, program_of
+from betavae_jax.fit import program_of
+from betavae_jax.fit_directory import fit_directory
 from betavae_jax.population import num_runs, take_runs
 from betavae_jax.report import write_report
 from betavae_jax.runs.directory import (
@@ -29,6 +30,7 @@ from betavae_jax.runs.directory import (
 )
 from betavae_jax.runs.records import write_json
 from betavae_jax.runs.settings import Experiment, build, describe_program, to_config
+from betavae_jax.runs.tensorboard import write_figures
 from betavae_jax.training import Program
 from experiments import cli, settings_flags
 from experiments.settings_flags import default_workdir, define_settings, flags_of, read_settings
@@ -50,7 +52,7 @@ def main() -> int:
     if _DETERMINISTIC.value:
         cli.exclude_nondeterministic_operations()
     experiment = build(read_settings())
-    workdir = pathlib.Path(_WORKDIR.value or default_workdir(experiment.settings))
+    workdir = pathlib.Path(_WORKDIR.value or default_workdir(experiment))
     program = program_of(experiment)
     described = describe_program(
         experiment, program.vectorized_runs, deterministic=_DETERMINISTIC.value
@@ -77,6 +79,8 @@ def _train(experiment: Experiment, program: Program, workdir: pathlib.Path) -> i
     if not (workdir / RESULTS).exists():
         results = evaluate(experiment, program, fitted.carry)
         write_report(workdir, experiment, fitted.carry, results)
+        if experiment.settings.tensorboard:
+            write_figures(workdir, results["runs"])
         write_json(workdir / RESULTS, results)  # last: where it stands, the report does
         _say(results)
     else:

@@ -40,7 +40,8 @@ def test_the_bound_is_the_mean_over_rows(trained, monkeypatch):
     experiment, program, arrays, params = trained
     data = experiment.splits.train
     monkeypatch.setattr(codes, "_ROWS_AT_ONCE", 24)  # 64 rows: two batches and a padded one
-    bound = codes.evaluate_bound(experiment.model, data, program, params, arrays, 3)
+    del arrays
+    bound = codes.make_bound(experiment.model, data, program, 3)(params)
     assert bound.num_evaluated == 64
     for run in range(3):
         run_params = params_of(params, run)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from betavae_jax import fit as fitting
-from betavae_jax.fit import Hooks, carry_template, fit, fit_directory, program_of
+from betavae_jax.feed import resident
+from betavae_jax.fit import Hooks, carry_template, fit, program_of
+from betavae_jax.fit_directory import fit_directory
 from betavae_jax.population import replicate, take_runs
 from betavae_jax.runs.checkpoints import open_checkpoints
 from betavae_jax.runs.records import read_log
@@ -28,7 +30,7 @@ class Recorder:
         self.logged, self.saved, self.at_checkpoint = [], [], at_checkpoint
 
     def hooks(self):
-        return Hooks(lambda *given: self.logged.append(given), self.save)
+        return Hooks(lambda step, means, _: self.logged.append((step, means)), self.save)
 
     def save(self, step, carry):
         self.saved.append((step, jax.tree.map(np.array, carry)))
@@ -40,7 +42,12 @@ def train(small, recorder, **settings):
     cadence = {"log_every": 10, "checkpoint_every": 15, "num_steps": 30}
     hooks = recorder.hooks()
     return fit(
-        program, experiment.runs, arrays, hooks=hooks, show_progress=False, **(cadence | settings)
+        program,
+        experiment.runs,
+        resident(arrays),
+        hooks=hooks,
+        show_progress=False,
+        **(cadence | settings),
     )
 
 
@@ -98,7 +105,7 @@ def test_a_signal_between_checkpoints_saves_where_it_stopped(small, monkeypatch)
     recorder = Recorder()
     seen = []
 
-    def note(step, means):
+    def note(step, means, carry):
         seen.append(step)
         if step == 10:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -107,7 +114,7 @@ def test_a_signal_between_checkpoints_saves_where_it_stopped(small, monkeypatch)
     fitted = fit(
         program,
         experiment.runs,
-        arrays,
+        resident(arrays),
         num_steps=30,
         log_every=10,
         checkpoint_every=100,
@@ -135,7 +142,7 @@ def test_training_ends_when_no_run_is_left(make_experiment, caplog):
     fitted = fit(
         program,
         experiment.runs,
-        arrays,
+        resident(arrays),
         num_steps=10_000,
         hooks=recorder.hooks(),
         show_progress=False,

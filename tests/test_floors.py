@@ -25,8 +25,10 @@ FLOORS = {
     "training": 4,
     "population": 5,
     "codes": 5,
+    "feed": 5,
     "runs": 6,
     "fit": 7,
+    "fit_directory": 7,
     "evaluation": 7,
     "report": 7,
     "estimator": 8,
@@ -34,7 +36,7 @@ FLOORS = {
 }
 EXPERIMENTS = 9
 # The files of a floor that compose others of it, lowest first.
-WITHIN = {"population": 0, "codes": 1}
+WITHIN = {"population": 0, "codes": 1, "feed": 1, "fit": 2, "fit_directory": 3}
 
 
 def module_of(path):

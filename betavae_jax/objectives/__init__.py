@@ -1,10 +1,18 @@
-"""What a run minimises: one file a paper, one entry an objective."""
+"""What a run minimises: one file a paper, one entry an objective.
+
+Each entry of `OBJECTIVES` is a function of keyword settings, those that change the program; what
+is swept is a coefficient.
+"""
+
+from collections.abc import Callable
 
 from betavae_jax.objectives.beta_vae import beta_vae
+from betavae_jax.objectives.capacity_vae import capacity_vae
 from betavae_jax.objectives.vae import vae
 from betavae_jax.types import Objective
 
-OBJECTIVES: dict[str, Objective] = {
+OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "beta_vae": beta_vae,
+    "capacity_vae": capacity_vae,
     "vae": vae,
 }

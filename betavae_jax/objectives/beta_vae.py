@@ -51,4 +51,6 @@ def loss(
     return value, (Terms(value, elbo.distortion, rate, elbo.kl_per_latent, {}), ())
 
 
-beta_vae = Objective(Coefficients, draw_batch, no_critic, loss, no_critic_loss, adam, adam)
+def beta_vae() -> Objective:
+    """Makes the objective: distortion + β · rate, by Adam."""
+    return Objective(Coefficients, draw_batch, no_critic, loss, no_critic_loss, adam, adam)

@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -44,8 +43,8 @@ def evaluate_elbo(params: Params, model: Model, x: Array, key: Array) -> Elbo:
 
 
 def draw_batch(key: Array, batch_size: int, data: Dataset) -> Array:
-    """Draws one view of a batch, uniformly and with replacement: index `[1, B]`."""
-    return jax.random.randint(key, (1, batch_size), 0, data.num_examples)
+    """Draws one view of a batch as the set is drawn from: index `[1, B]`."""
+    return data.draw(data.arrays, key, (1, batch_size), data.num_examples)
 
 
 def no_critic(key: Array, x_shape: Shape, num_latents: int) -> Params:

@@ -44,4 +44,6 @@ def loss(
     return value, (Terms(value, elbo.distortion, rate, elbo.kl_per_latent, {}), ())
 
 
-vae = Objective(Coefficients, draw_batch, no_critic, loss, no_critic_loss, adam, adam)
+def vae() -> Objective:
+    """Makes the objective: the negative ELBO, by Adam."""
+    return Objective(Coefficients, draw_batch, no_critic, loss, no_critic_loss, adam, adam)

@@ -15,8 +15,9 @@ from betavae_jax.runs.settings import FORMAT, MUTABLE
 
 CONFIG, FLAGS, LOG, RESULTS = "config.json", "flags.txt", "metrics.jsonl", "results.json"
 CHECKPOINTS, FIGURES, REPORT = "checkpoints", "figures", "report.html"
+TENSORBOARD = "tensorboard"
 _LOCK = ".lock"
-_OURS = (CONFIG, FLAGS, LOG, RESULTS, CHECKPOINTS, FIGURES, REPORT)
+_OURS = (CONFIG, FLAGS, LOG, RESULTS, CHECKPOINTS, FIGURES, REPORT, TENSORBOARD)
 
 
 def check_directory(

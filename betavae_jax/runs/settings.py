@@ -10,23 +10,36 @@ from typing import Any, NamedTuple
 
 import jax
 
-from betavae_jax.checks import InputError, check_at_least, check_name
+from betavae_jax.checks import InputError, check_at_least, check_name, check_positive
 from betavae_jax.data import dataset_settings, load_dataset
+from betavae_jax.data.sampling import check_sampling, sample_splits
+from betavae_jax.data.shards import Shards, make_shards
 from betavae_jax.likelihoods import LIKELIHOODS
-from betavae_jax.models import make_model
+from betavae_jax.models import PRECISIONS, make_model
 from betavae_jax.networks import NETWORKS
 from betavae_jax.objectives import OBJECTIVES
 from betavae_jax.population import make_grid
 from betavae_jax.runs.leaves import sha256_of_tree
+from betavae_jax.schedules import parse_schedule
 from betavae_jax.training import data_shape
-from betavae_jax.types import Likelihood, Model, Objective, RunSettings, Splits
+from betavae_jax.types import Likelihood, Model, Objective, RunSettings, Shape, Splits
 
-FORMAT = 1  # of the run directory
+FORMAT = 2  # of the run directory
 
 # Settings that a run directory may change between two starts; the others are its identity.
-MUTABLE = ("num_steps", "checkpoint_every", "log_every", "keep_checkpoints")
+MUTABLE = (
+    "num_steps",
+    "checkpoint_every",
+    "log_every",
+    "evaluate_every",
+    "keep_checkpoints",
+    "tensorboard",
+)
+
+AUTO = "auto"  # the network and the likelihood that suit the data
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
+_BYTES_A_MEGABYTE = 1_000_000
 
 
 class Settings(NamedTuple):
@@ -34,19 +47,30 @@ class Settings(NamedTuple):
 
     dataset: str = "blobs"
     data: Mapping[str, Any] = {}  # keyword settings of the data set's loader
+    test_fraction: float = 0.0  # of the examples, kept for evaluation
+    held_out: Sequence[str] = ()  # FACTOR:VALUE, kept for evaluation
+    correlated: Sequence[str] = ()  # FACTOR:FACTOR:SIGMA
+    device_memory_mb: int | None = None  # for the data; a larger set takes turns
     objective: str = "beta_vae"
+    objective_settings: Mapping[str, Any] = {}
     coefficients: Mapping[str, Sequence[float]] = {}  # the values of each, a grid
+    schedules: Mapping[str, str] = {}  # of coefficients; see `schedules.parse_schedule`
     learning_rate: Sequence[float] = (1e-3,)
     seed: Sequence[int] = (0,)
     num_steps: int = 2_000
     batch_size: int = 64
+    clip_norm: float | None = None
     num_latents: int = 10
-    network: str = "conv"
-    likelihood: str = "bernoulli"
+    network: str = AUTO
+    network_settings: Mapping[str, Any] = {}
+    likelihood: str = AUTO
     likelihood_settings: Mapping[str, Any] = {}
+    precision: str = "float32"
     checkpoint_every: int = 1_000
     log_every: int = 50
+    evaluate_every: int = 500
     keep_checkpoints: int = 3
+    tensorboard: bool = True
 
 
 class Experiment(NamedTuple):
@@ -57,6 +81,7 @@ class Experiment(NamedTuple):
     model: Model
     objective: Objective
     runs: RunSettings  # [R]
+    shards: Shards | tuple[()] = ()  # of the training set, where it does not fit
 
 
 def keyword_settings(function: Callable[..., Any]) -> dict[str, Any]:
@@ -65,41 +90,90 @@ def keyword_settings(function: Callable[..., Any]) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
-def resolve(settings: Settings) -> Settings:
+def resolve(settings: Settings, x_shape: Shape | None = None) -> Settings:
     """Checks names and numbers, and fills in every default.
+
+    Args:
+      settings: What the caller chose.
+      x_shape: The shape of an example; without it `auto` stays as it is.
 
     Raises:
       InputError: If a name is not known, a setting does not belong to what was chosen, or a
         number is out of range.
     """
     check_name("objective", settings.objective, OBJECTIVES)
-    check_name("network", settings.network, NETWORKS)
-    check_name("likelihood", settings.likelihood, LIKELIHOODS)
-    for name in ("batch_size", "num_latents", "num_steps", "checkpoint_every", "log_every"):
-        check_at_least(name, getattr(settings, name), 1, integer=True)
-    check_at_least("keep_checkpoints", settings.keep_checkpoints, 2, integer=True)
-    known = keyword_settings(LIKELIHOODS[settings.likelihood])
-    _check_belong(f"likelihood {settings.likelihood}", settings.likelihood_settings, known)
-    data_defaults = dataset_settings(settings.dataset)
-    _check_belong(f"data set {settings.dataset}", settings.data, data_defaults)
-    data = {**data_defaults, **settings.data}
-    if data.get("data_dir") == "":
-        raise InputError("expected data_dir to be a path; got an empty one")
-    if data.get("data_dir") is not None:
-        data["data_dir"] = str(pathlib.Path(data["data_dir"]).expanduser().absolute())
-    defaults = OBJECTIVES[settings.objective].Coefficients()._asdict()
+    check_name("network", settings.network, [AUTO, *NETWORKS])
+    check_name("likelihood", settings.likelihood, [AUTO, *LIKELIHOODS])
+    check_name("precision", settings.precision, PRECISIONS)
+    _check_numbers(settings)
+    check_sampling(settings.test_fraction, settings.held_out, settings.correlated)
+    if x_shape is not None:
+        is_image = len(x_shape) == 3
+        if settings.network == AUTO:
+            settings = settings._replace(network="conv" if is_image else "mlp")
+        if settings.likelihood == AUTO:
+            settings = settings._replace(likelihood="bernoulli" if is_image else "gaussian")
+    objective = make_objective(settings)
+    defaults = objective.Coefficients()._asdict()
     _check_belong(f"objective {settings.objective}", settings.coefficients, defaults)
     coefficients = {
         name: _values(name, settings.coefficients.get(name, [value]))
         for name, value in defaults.items()
     }
     return settings._replace(
-        data=data,
+        data=_resolve_data(settings),
+        held_out=list(settings.held_out),
+        correlated=list(settings.correlated),
+        objective_settings=_fill("objective", settings, OBJECTIVES),
         coefficients=coefficients,
+        schedules=_resolve_schedules(settings, objective),
         learning_rate=_values("learning_rate", settings.learning_rate),
         seed=_values("seed", settings.seed),
-        likelihood_settings={**known, **settings.likelihood_settings},
+        network_settings=_fill("network", settings, NETWORKS),
+        likelihood_settings=_fill("likelihood", settings, LIKELIHOODS),
     )
+
+
+def _check_numbers(settings: Settings) -> None:
+    counts = ("batch_size", "num_latents", "num_steps", "checkpoint_every", "log_every")
+    for name in (*counts, "evaluate_every"):
+        check_at_least(name, getattr(settings, name), 1, integer=True)
+    check_at_least("keep_checkpoints", settings.keep_checkpoints, 2, integer=True)
+    if settings.clip_norm is not None:
+        check_positive("clip_norm", settings.clip_norm)
+    if settings.device_memory_mb is not None:
+        check_at_least("device_memory_mb", settings.device_memory_mb, 1, integer=True)
+
+
+def _fill(kind: str, settings: Settings, known: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the chosen objective, network or likelihood, with its defaults."""
+    name, given = getattr(settings, kind), getattr(settings, f"{kind}_settings")
+    if name == AUTO:
+        return dict(given)
+    defaults = keyword_settings(known[name])
+    _check_belong(f"{kind} {name}", given, defaults)
+    return {**defaults, **given}
+
+
+def _resolve_data(settings: Settings) -> dict[str, Any]:
+    defaults = dataset_settings(settings.dataset)
+    _check_belong(f"data set {settings.dataset}", settings.data, defaults)
+    data = {**defaults, **settings.data}
+    for name in ("data_dir", "picture"):
+        if data.get(name) == "":
+            raise InputError(f"expected {name} to be a path; got an empty one")
+        if data.get(name) is not None:
+            data[name] = str(pathlib.Path(data[name]).expanduser().absolute())
+    return data
+
+
+def _resolve_schedules(settings: Settings, objective: Objective) -> dict[str, str]:
+    owner = f"a schedule of a coefficient of objective {settings.objective}"
+    _check_belong(owner, settings.schedules, objective.Coefficients()._asdict())
+    schedules = {**dict(objective.schedules), **settings.schedules}
+    for name, text in schedules.items():
+        parse_schedule(name, text)
+    return {name: text for name, text in sorted(schedules.items()) if text != "constant"}
 
 
 def _values(name: str, values: Any) -> list[Any]:
@@ -120,6 +194,11 @@ def make_likelihood(settings: Settings) -> Likelihood:
     return LIKELIHOODS[settings.likelihood](**settings.likelihood_settings)
 
 
+def make_objective(settings: Settings) -> Objective:
+    """The objective that the settings name."""
+    return OBJECTIVES[settings.objective](**_fill("objective", settings, OBJECTIVES))
+
+
 def build(settings: Settings) -> Experiment:
     """Loads the data and makes model, objective and grid of runs.
 
@@ -127,12 +206,29 @@ def build(settings: Settings) -> Experiment:
       InputError: If any setting or file is not as expected; nothing has been written then.
     """
     settings = resolve(settings)
-    objective = OBJECTIVES[settings.objective]
-    runs = make_grid(objective, settings.coefficients, settings.learning_rate, settings.seed)
-    likelihood = make_likelihood(settings)
-    splits = load_dataset(settings.dataset, **settings.data)
-    network = NETWORKS[settings.network](data_shape(splits.train), settings.num_latents)
-    return Experiment(settings, splits, make_model(network, likelihood), objective, runs)
+    objective = make_objective(settings)
+    runs = make_grid(
+        objective,
+        settings.coefficients,
+        settings.learning_rate,
+        settings.seed,
+        schedules=settings.schedules,
+    )
+    splits = sample_splits(
+        load_dataset(settings.dataset, **settings.data),
+        test_fraction=settings.test_fraction,
+        held_out=settings.held_out,
+        correlated=settings.correlated,
+    )
+    x_shape = data_shape(splits.train)
+    settings = resolve(settings, x_shape)
+    network = NETWORKS[settings.network](x_shape, settings.num_latents, **settings.network_settings)
+    model = make_model(network, make_likelihood(settings), precision=settings.precision)
+    shards: Shards | tuple[()] = ()
+    if settings.device_memory_mb is not None:
+        budget = settings.device_memory_mb * _BYTES_A_MEGABYTE
+        shards = make_shards(splits.train, budget, settings.batch_size)
+    return Experiment(settings, splits, model, objective, runs, shards)
 
 
 def describe_program(

@@ -19,7 +19,7 @@ X_SHAPE, D, B = (2, 3, 1), 3, 5
 PIXELS = 6
 KEY = jax.random.key(11)
 
-vae, beta_vae = OBJECTIVES["vae"], OBJECTIVES["beta_vae"]
+vae, beta_vae = OBJECTIVES["vae"](), OBJECTIVES["beta_vae"]()
 
 
 # A linear encoder and a linear decoder, in JAX and in float64 NumPy.
@@ -261,7 +261,7 @@ def make_data(num_examples=40):
 
 @pytest.fixture(params=sorted(OBJECTIVES))
 def objective(request):
-    return OBJECTIVES[request.param]
+    return OBJECTIVES[request.param]()
 
 
 @functools.cache
@@ -287,8 +287,8 @@ def test_coefficients_are_numbers_with_defaults(objective):
 
 
 def test_the_published_defaults():
-    assert OBJECTIVES["vae"].Coefficients() == ()
-    assert OBJECTIVES["beta_vae"].Coefficients() == (4.0,)
+    assert OBJECTIVES["vae"]().Coefficients() == ()
+    assert OBJECTIVES["beta_vae"]().Coefficients() == (4.0,)
 
 
 def test_draw_gives_rows(objective):
@@ -377,19 +377,19 @@ def test_the_optimizer_takes_a_traced_rate(objective):
 
 @pytest.mark.parametrize("name", ["beta_vae", "vae"])
 def test_rows_are_drawn_uniformly_with_replacement(name):
-    index = np.asarray(OBJECTIVES[name].draw(jax.random.key(9), 20_000, make_data(50)))
+    index = np.asarray(OBJECTIVES[name]().draw(jax.random.key(9), 20_000, make_data(50)))
     assert index.shape == (1, 20_000)
     assert scipy.stats.chisquare(np.bincount(index[0], minlength=50)).pvalue > 1e-3
     # Neighbours are independent: with replacement, a row follows itself once in 50 times.
     repeats = np.sum(index[0, 1:] == index[0, :-1])
     assert scipy.stats.binomtest(int(repeats), 19_999, 1 / 50).pvalue > 1e-3
-    assert np.all(np.asarray(OBJECTIVES[name].draw(jax.random.key(0), 8, make_data(1))) == 0)
+    assert np.all(np.asarray(OBJECTIVES[name]().draw(jax.random.key(0), 8, make_data(1))) == 0)
 
 
 @pytest.mark.parametrize("name", ["beta_vae", "vae"])
 def test_adam_has_its_published_constants(name):
     """Three steps against algorithm 1 of Kingma & Ba in float64."""
-    optimizer, rate = OBJECTIVES[name].optimizer(jnp.float32(5e-4)), np.float64(5e-4)
+    optimizer, rate = OBJECTIVES[name]().optimizer(jnp.float32(5e-4)), np.float64(5e-4)
     gradients = np.random.default_rng(0).normal(size=(3, 4)) * np.asarray([1e-4, 1.0, 1e3, 0.0])
     params = jnp.ones(4)
     state = optimizer.init(params)

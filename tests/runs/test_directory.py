@@ -118,7 +118,7 @@ def test_notes_beside_a_run_are_welcome(workdir):
         ("batch_size", "64", 32),
         ("num_latents", "10", 11),
         ("objective", "'beta_vae'", "vae"),
-        ("likelihood", "'bernoulli'", "gaussian"),
+        ("likelihood", "'auto'", "gaussian"),
         ("learning_rate", r"\[0.001\]", [1e-4]),
         ("coefficients", r"\{'beta': \[1.0, 4.0\]\}", {"beta": [1.0]}),
         ("data", ".*", {"image_size": 16}),

@@ -119,7 +119,10 @@ def test_an_empty_data_dir_is_not_the_working_folder():
         ({"objective": None}, "expected objective"),
         ({"dataset": None}, "expected the data set"),
         ({"objective": "Beta_VAE"}, "got 'Beta_VAE'"),
-        ({"likelihood_settings": {"sigma": 0.1}}, "likelihood bernoulli, which takes none; got si"),
+        (
+            {"likelihood": "bernoulli", "likelihood_settings": {"sigma": 0.1}},
+            "likelihood bernoulli, which takes none; got si",
+        ),
         (
             {"likelihood": "gaussian", "likelihood_settings": {"sd": 1.0}},
             "likelihood gaussian, which takes sigma; got sd",
@@ -188,7 +191,8 @@ def test_a_number_where_a_list_belongs(settings):
 def test_build(make_experiment):
     experiment = make_experiment(coefficients={"beta": [1, 4]}, seed=[3, 1, 2])
     assert experiment.settings == resolve(experiment.settings)
-    assert experiment.objective is OBJECTIVES["beta_vae"]
+    assert (experiment.settings.network, experiment.settings.likelihood) == ("conv", "bernoulli")
+    assert experiment.objective == OBJECTIVES["beta_vae"]()
     np.testing.assert_array_equal(experiment.runs.coefficients.beta, [1, 1, 1, 4, 4, 4])
     np.testing.assert_array_equal(experiment.runs.seed, [3, 1, 2] * 2)
     assert {leaf.dtype for leaf in experiment.runs.coefficients} == {np.dtype(np.float32)}

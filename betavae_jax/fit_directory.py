@@ -1,0 +1,102 @@
+"""Training in a run directory: resume, log, test split, events, checkpoints."""
+
+import pathlib
+from typing import Any
+
+from betavae_jax.checks import InputError
+from betavae_jax.codes import Bound, make_bound
+from betavae_jax.fit import Fitted, Hooks, carry_template, feed_of, fit
+from betavae_jax.population import num_runs
+from betavae_jax.runs.checkpoints import open_checkpoints
+from betavae_jax.runs.directory import CHECKPOINTS, LOG, RESULTS
+from betavae_jax.runs.records import append_log, cut_log, log_lines
+from betavae_jax.runs.settings import Experiment
+from betavae_jax.runs.tensorboard import Events, no_events, open_events
+from betavae_jax.training import Carry, Program
+from betavae_jax.types import Terms
+
+_TEST_ROWS = 1_000  # that represent the test split during training
+
+
+def fit_directory(
+    experiment: Experiment, program: Program, workdir: pathlib.Path, *, show_progress: bool = True
+) -> Fitted:
+    """Trains in a run directory, going on from its latest whole checkpoint.
+
+    Args:
+      experiment: What to train.
+      program: Its program.
+      workdir: The directory, locked and prepared.
+      show_progress: Whether to draw a progress bar.
+
+    Returns:
+      Where training ended. `results.json` is gone if a step was taken: it was of another state.
+
+    Raises:
+      InputError: If the directory is already past the wished number of steps.
+      CheckpointError: If a checkpoint cannot be written, or none can be read.
+    """
+    settings = experiment.settings
+    feed = feed_of(experiment, program)
+    template = carry_template(program, experiment.runs, feed.arrays(0))
+    checkpoints = open_checkpoints(workdir / CHECKPOINTS, keep=settings.keep_checkpoints)
+    start = checkpoints.restore(template)
+    step = start[0] if start else 0
+    if step > settings.num_steps:
+        feed.close()
+        raise InputError(
+            f"expected num_steps of at least {step}, which {workdir} has done; "
+            f"got {settings.num_steps}"
+        )
+    cut_log(workdir / LOG, step)
+    events = no_events()
+    if step < settings.num_steps:
+        (workdir / RESULTS).unlink(missing_ok=True)
+        if settings.tensorboard:
+            purge_step = step + 1 if start else None
+            events = open_events(workdir, num_runs(experiment.runs), purge_step=purge_step)
+    try:
+        return fit(
+            program,
+            experiment.runs,
+            feed,
+            num_steps=settings.num_steps,
+            start=start,
+            log_every=settings.log_every,
+            checkpoint_every=settings.checkpoint_every,
+            hooks=_hooks(experiment, program, workdir, checkpoints.save, events),
+            show_progress=show_progress,
+        )
+    finally:
+        feed.close()
+        events.close()
+        checkpoints.close()
+
+
+def _hooks(
+    experiment: Experiment, program: Program, workdir: pathlib.Path, save: Any, events: Events
+) -> Hooks:
+    settings, runs, test = experiment.settings, num_runs(experiment.runs), experiment.splits.test
+    bound = test and make_bound(experiment.model, test, program, runs, num_rows=_TEST_ROWS)
+
+    def on_log(step: int, means: Terms, carry: Carry) -> None:
+        lines = log_lines(step, means)
+        # A step decides alone whether the test split's turn has come, so a resumed log is equal.
+        is_due = step // settings.evaluate_every > (step - settings.log_every) // (
+            settings.evaluate_every
+        )
+        if bound and is_due:
+            evaluated = bound(carry.state.params)
+            lines = [{**line, **_test_terms(evaluated, line["run"])} for line in lines]
+        append_log(workdir / LOG, lines)
+        events.scalars(lines)
+
+    return Hooks(on_log, save)
+
+
+def _test_terms(bound: Bound, run: int) -> dict[str, float]:
+    return {
+        "test_elbo": float(bound.elbo[run]),
+        "test_distortion": float(bound.distortion[run]),
+        "test_rate": float(bound.rate[run]),
+    }
