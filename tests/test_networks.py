@@ -11,8 +11,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from betavae_jax.checks import InputError
 from betavae_jax.networks import NETWORKS
+from betavae_jax.networks.assembly import ACTIVATIONS
 from betavae_jax.types import Network
 
+CONVOLUTIONAL = ["conv", "conv_locatello"]
 X_SHAPES = [
     (16, 16, 1),
     (28, 28, 1),
@@ -20,6 +22,8 @@ X_SHAPES = [
     (33, 33, 3),
     (48, 48, 1),
     (64, 64, 1),
+    (97, 97, 1),
+    (127, 113, 1),
     (128, 128, 3),
     (8, 8, 2),
     (64, 16, 1),
@@ -58,13 +62,22 @@ PARAMETERS = {
         "decoder/transposed_2": 16 * 32 * 32 + 32,
         "decoder/transposed_3": 16 * 32 * 1 + 1,
     },
+    "mlp": {
+        "encoder/dense_0": 4096 * 1200 + 1200,
+        "encoder/dense_1": 1200 * 1200 + 1200,
+        "encoder/posterior": 1200 * 20 + 20,
+        "decoder/dense_0": 10 * 1200 + 1200,
+        "decoder/dense_1": 1200 * 1200 + 1200,
+        "decoder/dense_2": 1200 * 1200 + 1200,
+        "decoder/output": 1200 * 4096 + 4096,
+    },
 }
-TOTALS = {"conv": 502_005, "conv_locatello": 764_245}
+TOTALS = {"conv": 502_005, "conv_locatello": 764_245, "mlp": 14_196_516}
 
 
-def make(name, x_shape, num_latents=10):
+def make(name, x_shape, num_latents=10, **settings):
     """Makes a compiled network and parameters whose biases are not zero, so that they count."""
-    network = NETWORKS[name](x_shape, num_latents)
+    network = NETWORKS[name](x_shape, num_latents, **settings)
     generator = np.random.default_rng(0)
 
     def random(leaf):
@@ -146,9 +159,17 @@ def test_parameters_are_those_counted_by_hand(name):
     assert sum(counted.values()) == TOTALS[name]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_outputs_are_those_of_the_same_layers_written_with_lax(name):
-    network, params = make(name, (32, 16, 3))
+@pytest.mark.parametrize(
+    ("name", "settings", "activation"),
+    [
+        ("conv", {}, jax.nn.relu),
+        ("conv_locatello", {}, jax.nn.relu),
+        ("conv", {"activation": "tanh"}, jnp.tanh),
+    ],
+    ids=["conv", "conv_locatello", "tanh"],
+)
+def test_outputs_are_those_of_the_same_layers_written_with_lax(name, settings, activation):
+    network, params = make(name, (32, 16, 3), **settings)
     dimensions = ("NHWC", "HWIO", "NHWC")
 
     def dense(layer, x):
@@ -169,19 +190,19 @@ def test_outputs_are_those_of_the_same_layers_written_with_lax(name):
     @jax.jit
     def encode(layers, h):
         for i in range(3):
-            h = jnp.maximum(convolution(layers[f"conv_{i}"], h), 0)
+            h = activation(convolution(layers[f"conv_{i}"], h))
         h = h.reshape(3, -1)
         for i in range(num_dense):
-            h = jnp.maximum(dense(layers[f"dense_{i}"], h), 0)
+            h = activation(dense(layers[f"dense_{i}"], h))
         return jnp.split(dense(layers["posterior"], h), 2, axis=1)
 
     @jax.jit
     def decode(layers, h):
         for i in range(num_dense):
-            h = jnp.maximum(dense(layers[f"dense_{i}"], h), 0)
-        h = jnp.maximum(dense(layers["feature_map"], h), 0).reshape(3, 4, 2, -1)
+            h = activation(dense(layers[f"dense_{i}"], h))
+        h = activation(dense(layers["feature_map"], h)).reshape(3, 4, 2, -1)
         for i in range(2):
-            h = jnp.maximum(transposed(layers[f"transposed_{i}"], h), 0)
+            h = activation(transposed(layers[f"transposed_{i}"], h))
         return transposed(layers["transposed_2"], h)
 
     x, z = images((32, 16, 3)), codes()
@@ -193,15 +214,16 @@ def test_outputs_are_those_of_the_same_layers_written_with_lax(name):
 
 
 @pytest.mark.parametrize(
-    ("x_shape", "padded_shape", "top", "left"),
-    [((28, 28, 1), (32, 32, 1), 2, 2), ((9, 15, 3), (12, 16, 3), 1, 0)],
+    ("x_shape", "num_convolutions", "padded_shape", "top", "left"),
+    [((28, 28, 1), 3, (32, 32, 1), 2, 2), ((9, 15, 3), 2, (12, 16, 3), 1, 0)],
     ids=str,
 )
-def test_padding_is_of_zeros_and_cut_off_again(x_shape, padded_shape, top, left):
+def test_padding_is_of_zeros_and_cut_off_again(x_shape, num_convolutions, padded_shape, top, left):
     height, width = x_shape[:2]
     # Equal for all parameters, hence also in gradient: the margin teaches the decoder nothing.
-    network, params = make("conv", x_shape)
-    padded, padded_params = make("conv", padded_shape)
+    small = {"channels": ",".join(["4"] * num_convolutions), "widths": "none"}
+    network, params = make("conv", x_shape, **small)
+    padded, padded_params = make("conv", padded_shape, **small)
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, padded_params)
     x = images(x_shape)
     inner = (slice(None), slice(top, top + height), slice(left, left + width))
@@ -218,11 +240,9 @@ def test_padding_is_of_zeros_and_cut_off_again(x_shape, padded_shape, top, left)
     assert_close(output, padded.decode(params["decoder"], z)[inner], 1e-6)
 
 
-@pytest.mark.parametrize(
-    ("name", "x_shape"), [("conv", (12, 17, 3)), ("conv_locatello", (16, 16, 1))], ids=str
-)
+@pytest.mark.parametrize(("name", "x_shape"), [("conv", (12, 15, 3)), ("mlp", (5, 3, 2))], ids=str)
 def test_values_and_gradients_are_finite_and_reach_every_parameter(name, x_shape):
-    network, params = make(name, x_shape, 4)
+    network, params = make(name, x_shape, 4, widths="32")
 
     def through(params, x):
         posterior = network.encode(params["encoder"], x)
@@ -246,7 +266,7 @@ def test_the_posterior_layer_holds_means_before_log_variances():
 
 
 def test_examples_of_a_batch_do_not_meet():
-    network, params = make("conv_locatello", (16, 16, 1))
+    network, params = make("conv_locatello", (16, 16, 1), widths="none")
     x, z = images((16, 16, 1)), codes()
     together = network.encode(params["encoder"], x), network.decode(params["decoder"], z)
     for i in range(3):
@@ -284,7 +304,7 @@ def test_kernels_are_drawn_from_lecuns_truncated_normal(name):
 
 
 def test_eager_jit_and_a_population_on_two_devices_agree():
-    network = NETWORKS["conv"]((8, 8, 1), 4)
+    network = NETWORKS["conv"]((8, 8, 1), 4, channels="8", widths="16")
     x = images((8, 8, 1))
     population = jax.jit(jax.vmap(network.init))(jax.random.split(jax.random.key(0), 2))
     mesh = Mesh(np.asarray(jax.devices()[:2]), ("runs",))
@@ -310,13 +330,203 @@ def test_eager_jit_and_a_population_on_two_devices_agree():
 
 @pytest.mark.parametrize(
     "x_shape",
-    [(7, 64, 1), (64, 257, 1), (64, 64, 0), (64, 64), (784,), (64, 64, 1, 1), (64.0, 64, 1)],
+    [(7, 64, 1), (64, 257, 1), (64, 64, 0), (64, 64), (64, 64, 1, 1), (64.0, 64, 1)],
     ids=str,
 )
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_other_images_are_refused(name, x_shape):
     with pytest.raises(InputError, match=r"H and W from 8 to 256 and C at least 1; got \["):
         NETWORKS[name](x_shape, 10)
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_vectors_are_referred_to_mlp(name):
+    with pytest.raises(InputError, match=r"\[H, W, C\] .*\(mlp takes vectors\); got \[784\]"):
+        NETWORKS[name]((784,), 10)
+
+
+@pytest.mark.parametrize("x_shape", [(), (0,), (8, 8), (8, 0, 1), (8.0, 8, 1), (2, 8, 8, 1)])
+def test_other_shapes_are_refused_by_mlp(x_shape):
+    with pytest.raises(InputError, match=r"\[H, W, C\] or \[F\] with whole numbers of at least 1"):
+        NETWORKS["mlp"](x_shape, 10)
+
+
+# Settings.
+
+
+def kernels(network, part):
+    """The shapes of a part's kernels, in the order of its layers, by their kind."""
+    params = jax.eval_shape(network.init, jax.random.key(0))[part]
+    return {name: layer["kernel"].shape for name, layer in params.items()}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_channels_widths_and_depth_of_convolutions_are_settings(name):
+    network = NETWORKS[name](
+        (28, 20, 3), 4, channels=" 8,12", widths="50, 40,30", decoder_widths="9"
+    )
+    feature_map = 7 * 5 * 12
+    assert kernels(network, "encoder") == {
+        "conv_0": (4, 4, 3, 8),
+        "conv_1": (4, 4, 8, 12),
+        "dense_0": (feature_map, 50),
+        "dense_1": (50, 40),
+        "dense_2": (40, 30),
+        "posterior": (30, 8),
+    }
+    assert kernels(network, "decoder") == {
+        "dense_0": (4, 9),
+        "feature_map": (9, feature_map),
+        "transposed_0": (4, 4, 12, 8),
+        "transposed_1": (4, 4, 8, 3),
+    }
+    output = jax.eval_shape(
+        network.decode,
+        jax.eval_shape(network.init, jax.random.key(0))["decoder"],
+        codes(4),
+    )
+    assert output.shape == (3, 28, 20, 3)
+
+
+def test_the_decoder_mirrors_widths_by_default_and_can_have_none():
+    mirrored = kernels(NETWORKS["conv"]((8, 8, 1), 4, widths="50,40"), "decoder")
+    assert [mirrored[f"dense_{i}"] for i in range(2)] == [(4, 40), (40, 50)]
+    mirrored = kernels(NETWORKS["mlp"]((9,), 4, widths="50,40", decoder_widths=""), "decoder")
+    assert mirrored == {"dense_0": (4, 40), "dense_1": (40, 50), "output": (50, 9)}
+    linear = NETWORKS["mlp"]((9,), 4, widths="none", decoder_widths="none")
+    assert kernels(linear, "encoder") == {"posterior": (9, 8)}
+    assert kernels(linear, "decoder") == {"output": (4, 9)}
+    without = NETWORKS["conv"]((8, 8, 1), 4, widths="none", channels="3")
+    assert kernels(without, "encoder") == {"conv_0": (4, 4, 1, 3), "posterior": (48, 8)}
+    assert kernels(without, "decoder") == {"feature_map": (4, 48), "transposed_0": (4, 4, 3, 1)}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+@pytest.mark.parametrize(
+    ("x_shape", "admitted"), [((8, 8, 1), 1), ((28, 9, 1), 3), ((64, 64, 1), 4), ((65, 8, 1), 5)]
+)
+def test_as_many_channels_as_the_image_can_be_halved(name, x_shape, admitted):
+    usual = NETWORKS[name](x_shape, 4)
+    assert sum(layer.startswith("conv_") for layer in kernels(usual, "encoder")) == admitted
+    for depth in range(1, admitted + 1):
+        network = NETWORKS[name](x_shape, 4, channels=",".join(["4"] * depth))
+        params = jax.eval_shape(network.init, jax.random.key(0))
+        output = jax.eval_shape(network.decode, params["decoder"], codes(4))
+        assert output.shape == (3, *x_shape)
+    message = f"channels for at most {admitted} convolutions.*{x_shape[0]}×{x_shape[1]} pixels; got"
+    with pytest.raises(InputError, match=f"{message} {admitted + 1} of them"):
+        NETWORKS[name](x_shape, 4, channels=",".join(["4"] * (admitted + 1)))
+
+
+def test_given_settings_equal_to_the_defaults_change_nothing():
+    for name, channels, widths in (
+        ("conv", "32,32,32", "256,256"),
+        ("conv_locatello", "32,32,64", "256"),
+    ):
+        usual = NETWORKS[name]((20, 32, 1), 4)
+        given = NETWORKS[name](
+            (20, 32, 1), 4, channels=channels, widths=widths, decoder_widths=widths
+        )
+        for part in ("encoder", "decoder"):
+            assert kernels(usual, part) == kernels(given, part)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("256,", ",", " ", "0", "-3", "+3", "256;256", "2.5", "1e3", "1_000", "65537", "٣"),
+        *("9" * 5000, 256, (256, 256), None),
+    ],
+    ids=lambda text: repr(text)[:12],
+)
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("conv", "channels"),
+        ("conv", "widths"),
+        ("conv_locatello", "decoder_widths"),
+        ("mlp", "widths"),
+    ],
+)
+def test_other_lists_are_refused(name, setting, text):
+    message = f"expected {setting} to be whole numbers from 1 to 65536 separated by commas; got"
+    with pytest.raises(InputError, match=message):
+        NETWORKS[name]((64, 64, 1), 4, **{setting: text})
+
+
+def test_an_empty_list_of_widths_is_refused():
+    for name in NETWORKS:
+        with pytest.raises(InputError, match=r"expected widths to be whole numbers .*; got ''"):
+            NETWORKS[name]((64, 64, 1), 4, widths="")
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [("conv", "activation"), ("mlp", "activation"), ("mlp", "decoder_activation")],
+)
+def test_other_activations_are_refused(name, setting):
+    with pytest.raises(InputError, match=f"expected {setting} to be one of elu, .*; got 'relu6'"):
+        NETWORKS[name]((64, 64, 1), 4, **{setting: "relu6"})
+
+
+def test_activations_are_those_of_their_names():
+    x = np.linspace(-4, 4, 33)
+    logistic = 1 / (1 + np.exp(-x))
+    expected = {
+        "elu": np.where(x > 0, x, np.exp(x) - 1),
+        "gelu": 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+        "leaky_relu": np.where(x > 0, x, 0.01 * x),
+        "relu": np.maximum(x, 0),
+        "sigmoid": logistic,
+        "silu": x * logistic,
+        "softplus": np.log1p(np.exp(x)),
+        "tanh": np.tanh(x),
+    }
+    assert set(expected) == set(ACTIVATIONS)
+    for name, activation in ACTIVATIONS.items():
+        got = activation(jnp.asarray(x, jnp.float32))
+        np.testing.assert_allclose(got, expected[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("x_shape", [(7,), (5, 3, 2)], ids=str)
+def test_mlp_is_its_formula(x_shape):
+    """Enough of it in NumPy: ReLU up, tanh down, the last layers linear."""
+    network, params = make("mlp", x_shape, 4, widths="6,5", decoder_widths="5,6,7")
+    layers = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+
+    def dense(layer, h):
+        return h @ layer["kernel"] + layer["bias"][None]
+
+    x, z = images(x_shape), codes(4)
+    h = np.asarray(x, np.float64).reshape(3, -1)
+    for i in range(2):
+        h = np.maximum(dense(layers["encoder"][f"dense_{i}"], h), 0)
+    h = dense(layers["encoder"]["posterior"], h)
+    posterior = network.encode(params["encoder"], x)
+    assert_close(np.concatenate(posterior, axis=1), h)
+
+    h = np.asarray(z, np.float64)
+    for i in range(3):
+        h = np.tanh(dense(layers["decoder"][f"dense_{i}"], h))
+    h = dense(layers["decoder"]["output"], h).reshape(3, *x_shape)
+    assert_close(network.decode(params["decoder"], z), h)
+
+
+def test_eager_jit_and_vmap_agree_on_mlp():
+    network = NETWORKS["mlp"]((5, 3, 2), 4, widths="8", decoder_widths="8,6")
+    population = jax.jit(jax.vmap(network.init))(jax.random.split(jax.random.key(0), 3))
+    x = images((5, 3, 2))
+
+    def through(params, x):
+        posterior = network.encode(params["encoder"], x)
+        return *posterior, network.decode(params["decoder"], posterior.mean)
+
+    together = jax.jit(jax.vmap(through, in_axes=(0, None)))(population, x)
+    for run in range(3):
+        params = jax.tree.map(lambda leaf, run=run: leaf[run], population)
+        for got in (jax.jit(through)(params, x), [leaf[run] for leaf in together]):
+            for a, b in zip(got, through(params, x), strict=True):
+                assert_close(a, b, 1e-6)
 
 
 @pytest.mark.parametrize("num_latents", [0, -1, 2.5, True, None])
