@@ -12,12 +12,22 @@ from typing import Any
 from betavae_jax.checks import InputError
 from betavae_jax.data.arrays import load_arrays
 from betavae_jax.data.blobs import load_blobs
+from betavae_jax.data.dsprites import (
+    load_dsprites,
+    load_dsprites_color,
+    load_dsprites_noisy,
+    load_dsprites_scream,
+)
 from betavae_jax.data.tfds import load_tfds
 from betavae_jax.types import Splits
 
 DATASETS: dict[str, Callable[..., Splits]] = {
     "arrays": load_arrays,
     "blobs": load_blobs,
+    "dsprites": load_dsprites,
+    "dsprites_color": load_dsprites_color,
+    "dsprites_noisy": load_dsprites_noisy,
+    "dsprites_scream": load_dsprites_scream,
     "tfds": load_tfds,
 }
 
