@@ -1,4 +1,4 @@
-"""Data sets: where the images of a study come from.
+"""Data sets: where the examples of a study come from.
 
 A data set is one file with one loader and one line in `DATASETS`. A loader's
 keyword-only parameters are its settings; a parameter before them, where there is
@@ -12,22 +12,26 @@ from typing import Any
 from betavae_jax.checks import InputError
 from betavae_jax.data.arrays import load_arrays
 from betavae_jax.data.blobs import load_blobs
+from betavae_jax.data.digits import load_digits
 from betavae_jax.data.dsprites import (
     load_dsprites,
     load_dsprites_color,
     load_dsprites_noisy,
     load_dsprites_scream,
 )
+from betavae_jax.data.folder import load_folder
 from betavae_jax.data.tfds import load_tfds
 from betavae_jax.types import Splits
 
 DATASETS: dict[str, Callable[..., Splits]] = {
     "arrays": load_arrays,
     "blobs": load_blobs,
+    "digits": load_digits,
     "dsprites": load_dsprites,
     "dsprites_color": load_dsprites_color,
     "dsprites_noisy": load_dsprites_noisy,
     "dsprites_scream": load_dsprites_scream,
+    "folder": load_folder,
     "tfds": load_tfds,
 }
 

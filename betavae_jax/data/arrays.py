@@ -1,64 +1,128 @@
-"""The user's own images: a `.npz`, `.npy` or idx file, or a folder with one of them."""
+"""The user's own arrays: images or vectors in a file, or in a folder with one."""
 
+import contextlib
 import os
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from betavae_jax.checks import InputError
-from betavae_jax.data.files import Archive, open_npz, read_idx, read_member, read_npy
+from betavae_jax.data.factors import declare_grid, factor_space, parse_declared, rank_values
+from betavae_jax.data.files import (
+    Archive,
+    describe_member,
+    open_hdf5,
+    open_npz,
+    read_csv,
+    read_idx,
+    read_member,
+    read_npy,
+)
 from betavae_jax.data.resident import Part, check_factors, check_images, make_splits
-from betavae_jax.types import FactorSpace, Splits
+from betavae_jax.data.vectors import check_vectors, make_vector_splits
+from betavae_jax.types import Splits
 
-_KINDS = "a .npz, .npy or idx file (train-images-idx3-ubyte[.gz])"
+_KINDS = "a .npz, .npy, .h5, .csv or idx file (train-images-idx3-ubyte[.gz])"
 _IDX_ROLE = re.compile(r"(train|t10k|test)-(images|labels)[-.]idx\d-ubyte(\.gz)?")
 _IDX_NAME = re.compile(r".*idx\d-ubyte(\.gz)?")
+_ARCHIVES: dict[str, Callable[[pathlib.Path], contextlib.AbstractContextManager[Archive]]] = {
+    ".npz": open_npz,
+    ".h5": open_hdf5,
+    ".hdf5": open_hdf5,
+}
+_SUFFIXES = (*_ARCHIVES, ".npy", ".csv")
 
 
 class _Names(NamedTuple):
-    """Names of a split's arrays in a `.npz` file; the first that is there counts."""
+    """Names of a split's arrays in a `.npz` or `.h5` file; the first that is there counts."""
 
     images: tuple[str, ...]
     labels: tuple[str, ...]
 
 
 _TRAIN = _Names(
-    ("images", "x", "imgs", "x_train", "images_train", "train_images"),
+    ("images", "x", "imgs", "data", "x_train", "images_train", "train_images"),
     ("labels", "y", "factors", "latents_classes", "y_train", "labels_train", "train_labels"),
 )
 _TEST = _Names(
-    ("x_test", "images_test", "test_images"),
+    ("x_test", "images_test", "test_images", "data_test"),
     ("y_test", "labels_test", "test_labels"),
 )
 
 
-def load_arrays(*, data_dir: str | os.PathLike[str] | None = None) -> Splits:
-    """Loads images, and labels where there are any, from files.
+class _Read(NamedTuple):
+    """A split as it stands in the file."""
 
-    A `.npz` file holds images under one of `images, x, imgs, x_train, …` (or as its
-    only array of such a shape), labels under `labels, y, factors, latents_classes,
-    y_train, …` and a test split under `x_test, y_test, images_test, …`. A `.npy`
-    file holds images alone. A folder may hold one such file, or MNIST's files under
+    source: str
+    images: np.ndarray
+    labels: np.ndarray | None
+
+
+def load_arrays(
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    factor_sizes: str = "",
+    factor_names: str = "",
+    standardize: bool = True,
+) -> Splits:
+    """Loads images or vectors, and labels where there are any, from files.
+
+    A `.npz`, `.h5` or `.hdf5` file holds the examples under one of `images, x, imgs, data,
+    x_train, …` (or images as its only array of such a shape), labels under `labels, y,
+    factors, latents_classes, y_train, …` and a test split under `x_test, y_test,
+    images_test, …`. A `.npy` file holds examples alone, a `.csv` file a vector a row and
+    perhaps a column `label`. A folder may hold one such file, or MNIST's files under
     their own names: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-…`,
     plain or `.gz`; an unpacked file goes before a packed one.
 
     Images are `[N, H, W]` or `[N, H, W, C]`, uint8, bool or floats in [0, 1]; bytes
-    that never exceed 1 are taken as binary. Labels are `[N]` or `[N, K]` whole numbers
-    from 0: one column is the factor `label`, several are `factor_0`, `factor_1`, ….
+    that never exceed 1 are taken as binary. Vectors are `[N, F]`, any finite numbers.
+    Labels are `[N]` or `[N, K]` whole numbers from 0. Floats in a `.h5` file and texts in
+    a `.csv` file are values instead: they are numbered in their order. Labels that are
+    each combination once, in row-major order, make the set a full grid.
 
     Args:
       data_dir: the file or the folder.
+      factor_sizes: such as `10,10,8`: says that the examples are the full grid of factors
+        of these sizes, in row-major order.
+      factor_names: such as `floor_hue,wall_hue,scale`; by default `label`, or `factor_0`,
+        `factor_1`, … where there are several.
+      standardize: brings each feature of vectors to mean 0 and standard deviation 1; the
+        test split by the numbers of the training split. Images are left alone.
 
     Returns:
       The splits; images stay bytes until they are gathered.
 
     Raises:
       InputError: there is no such file, or not exactly one; it is damaged; its arrays
-        are not images and labels as above.
+        are not examples and labels as above, or not the declared grid.
     """
+    declared = parse_declared(factor_sizes, factor_names)
+    read = _read_path(data_dir)
+    parts = [_part(split) for split in read]
+    if declared.sizes:
+        if len(parts) > 1:
+            raise InputError(
+                f"expected factor_sizes with examples in one split; got {read[0].source}"
+                f" and {read[1].source}"
+            )
+        [part] = parts
+        factors = declare_grid(part.source, part.factors, len(part.images), declared.sizes)
+        parts = [part._replace(factors=factors)]
+    space = factor_space(
+        [part.source for part in parts], [part.factors for part in parts], declared.names
+    )
+    train, test = parts[0], parts[1] if len(parts) > 1 else None
+    if train.images.ndim == 2:
+        return make_vector_splits(train, test, space, standardize=standardize)
+    return make_splits(train, test, space)
+
+
+def _read_path(data_dir: str | os.PathLike[str] | None) -> list[_Read]:
+    """Reads the training split, and the test split where there is one."""
     if not data_dir:
         raise InputError(f"expected data_dir to name {_KINDS}, or a folder with one; got none")
     path = pathlib.Path(data_dir).expanduser()
@@ -67,23 +131,31 @@ def load_arrays(*, data_dir: str | os.PathLike[str] | None = None) -> Splits:
             f"expected data_dir to name {_KINDS}, or a folder with one; got {path},"
             " which does not exist"
         )
-    if path.is_dir():
-        roles = _idx_roles(path)
-        train, test = _read_idx_splits(roles) if roles else _read_file(_only_file(path))
+    if not path.is_dir():
+        return _read_file(path)
+    roles = _idx_roles(path)
+    return _read_idx_splits(roles) if roles else _read_file(_only_file(path))
+
+
+def _part(split: _Read) -> Part:
+    check = check_vectors if split.images.ndim == 2 else check_images
+    images = check(split.source, split.images)
+    if split.labels is None:
+        factors = np.zeros((len(images), 0), np.int32)
     else:
-        train, test = _read_file(path)
-    return make_splits(train, test, _label_space([train] if test is None else [train, test]))
+        factors = check_factors(split.source, split.labels, len(images))
+    return Part(split.source, images, factors)
 
 
 def _only_file(folder: pathlib.Path) -> pathlib.Path:
     """Returns the one file of a folder that can be read."""
     files = sorted(p for p in folder.iterdir() if p.is_file())
-    found = [p for p in files if p.suffix.lower() in (".npz", ".npy") or _is_idx(p)]
+    found = [p for p in files if p.suffix.lower() in _SUFFIXES or _is_idx(p)]
     if len(found) == 1:
         return found[0]
     if found:
         raise InputError(
-            f"expected one file of images in {folder}; got {_listed(found)}: name one of them"
+            f"expected one file of examples in {folder}; got {_listed(found)}: name one of them"
         )
     raise InputError(
         f"expected {_KINDS} in {folder}; got {_listed(sorted(folder.iterdir())) or 'nothing'}"
@@ -99,43 +171,46 @@ def _listed(paths: Sequence[pathlib.Path]) -> str:
     return shown + (f" and {len(paths) - 8} more" if len(paths) > 8 else "")
 
 
-def _read_file(path: pathlib.Path) -> tuple[Part, Part | None]:
+def _read_file(path: pathlib.Path) -> list[_Read]:
     """Reads the splits of one file."""
-    if path.suffix.lower() == ".npz":
-        return _read_npz_splits(path)
-    if path.suffix.lower() == ".npy":
-        return _part(path, "", read_npy(path), None), None
+    suffix = path.suffix.lower()
+    if suffix in _ARCHIVES:
+        return _read_archive(path)
+    if suffix == ".npy":
+        return [_Read(str(path), read_npy(path), None)]
+    if suffix == ".csv":
+        return _numbered(path, [_Read(str(path), *read_csv(path))])
     if _is_idx(path):
-        return _part(path, "", read_idx(path), None), None
+        return [_Read(str(path), read_idx(path), None)]
     raise InputError(f"expected data_dir to name {_KINDS}; got {path}")
 
 
-def _part(path: pathlib.Path, where: str, images: np.ndarray, labels: np.ndarray | None) -> Part:
-    source = f"{path}{where}"
-    images = check_images(source, images)
-    if labels is None:
-        factors = np.zeros((len(images), 0), np.int32)
-    else:
-        factors = check_factors(source, labels, len(images))
-    return Part(source, images, factors)
+def _read_archive(path: pathlib.Path) -> list[_Read]:
+    """Reads the arrays of a file that have a meaning here, and only those."""
+    suffix = path.suffix.lower()
+    with _ARCHIVES[suffix](path) as archive:
+        splits = [_read_split(path, archive, _TRAIN, _only_images(path, archive))]
+        if any(name in archive for name in _TEST.images):
+            splits.append(_read_split(path, archive, _TEST, ""))
+    return splits if suffix == ".npz" else _numbered(path, splits)
 
 
-def _read_npz_splits(path: pathlib.Path) -> tuple[Part, Part | None]:
-    """Reads the arrays of a `.npz` file that have a meaning here, and only those."""
-    with open_npz(path) as archive:
-        train = _read_npz_part(path, archive, _TRAIN, _only_images(path, archive))
-        has_test = any(name in archive for name in _TEST.images)
-        test = _read_npz_part(path, archive, _TEST, "") if has_test else None
-    return train, test
+def _numbered(path: pathlib.Path, splits: list[_Read]) -> list[_Read]:
+    """Numbers labels that are values: floats in `.h5` (3dshapes), texts in `.csv`."""
+    labels = [split.labels for split in splits if split.labels is not None]
+    kinds = "fU" if path.suffix.lower() != ".csv" else "U"
+    if not labels or any(a.dtype.kind not in kinds or a.ndim not in (1, 2) for a in labels):
+        return splits
+    ranks = iter(rank_values(str(path), labels))
+    return [s if s.labels is None else s._replace(labels=next(ranks)) for s in splits]
 
 
-def _read_npz_part(path: pathlib.Path, archive: Archive, names: _Names, default: str) -> Part:
+def _read_split(path: pathlib.Path, archive: Archive, names: _Names, default: str) -> _Read:
     images = next((name for name in names.images if name in archive), default)
     labels = next((name for name in names.labels if name in archive), None)
     where = f" ({images})" if labels is None else f" ({images}, {labels})"
-    return _part(
-        path,
-        where,
+    return _Read(
+        f"{path}{where}",
         read_member(path, archive, images),
         None if labels is None else read_member(path, archive, labels),
     )
@@ -146,32 +221,26 @@ def _only_images(path: pathlib.Path, archive: Archive) -> str:
     known = [name for name in _TRAIN.images if name in archive]
     if known:
         return known[0]
-    kinds = {name: _describe(path, archive, name) for name in archive if name not in _TEST.images}
-    fitting = [name for name, (fits, _) in kinds.items() if fits]
+    names = [name for name in archive if name not in _TEST.images]
+    kinds = {name: describe_member(path, archive, name) for name in names}
+    fitting = [
+        name
+        for name, (dtype, shape) in kinds.items()
+        if len(shape) in (3, 4) and (dtype in ("bool", "uint8") or dtype.startswith("float"))
+    ]
     if len(fitting) == 1:
         return fitting[0]
-    got = ", ".join(f"{name} {text}" for name, (_, text) in kinds.items()) or "no such arrays"
+    texts = [f"{n} ({t} {s})" if s else f"{n} ({t})" for n, (t, s) in kinds.items()]
     raise InputError(
-        f"expected images [N, H, W] or [N, H, W, C] in {path} under one of"
-        f" {', '.join(_TRAIN.images)}; got {got}"
+        f"expected images [N, H, W] or [N, H, W, C], or vectors [N, F], in {path} under one of"
+        f" {', '.join(_TRAIN.images)}; got {', '.join(texts) or 'no such arrays'}"
     )
-
-
-def _describe(path: pathlib.Path, archive: Archive, name: str) -> tuple[bool, str]:
-    """Says whether an array could be images, and what it is."""
-    try:
-        array = read_member(path, archive, name)
-    except InputError:  # what is not images may well be pickled, such as dSprites' metadata
-        return False, "(pickled objects, or damaged)"
-    is_type = array.dtype.kind in "bf" or array.dtype == np.uint8
-    fits = array.ndim in (3, 4) and is_type
-    return fits, f"({array.dtype} {list(array.shape)})"
 
 
 def _idx_roles(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """Finds MNIST's files by name: `train-images`, `train-labels`, `test-images`, ….
 
-    Returns an empty dict where the folder holds other kinds of images as well, or no
+    Returns an empty dict where the folder holds other kinds of files as well, or no
     training images, so that one file must be named.
     """
     roles: dict[str, pathlib.Path] = {}
@@ -181,33 +250,18 @@ def _idx_roles(folder: pathlib.Path) -> dict[str, pathlib.Path]:
         if match and path.is_file():
             split = "train" if match[1] == "train" else "test"
             roles.setdefault(f"{split}-{match[2]}", path)
-        elif path.suffix.lower() in (".npz", ".npy"):
+        elif path.suffix.lower() in _SUFFIXES:
             return {}
     return roles if "train-images" in roles else {}
 
 
-def _read_idx_splits(roles: Mapping[str, pathlib.Path]) -> tuple[Part, Part | None]:
-    train = _read_idx_part(roles, "train")
-    return train, _read_idx_part(roles, "test") if "test-images" in roles else None
+def _read_idx_splits(roles: Mapping[str, pathlib.Path]) -> list[_Read]:
+    splits = ["train", "test"] if "test-images" in roles else ["train"]
+    return [_read_idx_split(roles, split) for split in splits]
 
 
-def _read_idx_part(roles: Mapping[str, pathlib.Path], split: str) -> Part:
+def _read_idx_split(roles: Mapping[str, pathlib.Path], split: str) -> _Read:
     images, labels = roles[f"{split}-images"], roles.get(f"{split}-labels")
     where = "" if labels is None else f" and {labels.name}"
-    return _part(images, where, read_idx(images), None if labels is None else read_idx(labels))
-
-
-def _label_space(parts: Sequence[Part]) -> FactorSpace | None:
-    """Sizes the factors by the largest label over all splits."""
-    labelled = [part for part in parts if part.factors.shape[1]]
-    counts = [part.factors.shape[1] for part in labelled]
-    if not labelled:
-        return None
-    if len(set(counts)) > 1:
-        raise InputError(
-            f"expected as many labels an image in {labelled[1].source} as in"
-            f" {labelled[0].source}, {counts[0]}; got {counts[1]}"
-        )
-    sizes = np.max([part.factors.max(axis=0) for part in labelled], axis=0) + 1
-    names = ("label",) if counts[0] == 1 else tuple(f"factor_{k}" for k in range(counts[0]))
-    return FactorSpace(names, tuple(int(size) for size in sizes), full_grid=False)
+    read = None if labels is None else read_idx(labels)
+    return _Read(f"{images}{where}", read_idx(images), read)

@@ -1,19 +1,24 @@
-"""Reading files of arrays: NumPy's own and MNIST's idx, with every byte accounted for."""
+"""Reading files of arrays: NumPy's, HDF5, CSV and MNIST's idx, with every byte accounted for."""
 
 import contextlib
+import csv
 import gzip
+import importlib
 import math
 import pathlib
-from collections.abc import Iterator, Mapping
-from typing import TypeAlias
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, TextIO, TypeAlias
 
 import numpy as np
 
 from betavae_jax.checks import InputError
 
-Archive: TypeAlias = Mapping[str, np.ndarray]  # an open .npz file
+Archive: TypeAlias = Mapping[str, Any]  # an open .npz or .h5 file: its arrays by name
 
 _UNSIGNED_BYTE = 0x08  # the only element type of an idx file that holds images or labels
+_MAPPED_FROM = 1 << 30  # bytes of a .npy file that is mapped, not read
+_LABEL = "label"  # the column of a .csv file that is no feature
 
 
 @contextlib.contextmanager
@@ -31,16 +36,32 @@ def reading(path: pathlib.Path) -> Iterator[None]:
         raise InputError(f"expected {path} to be whole and readable; got {got}") from error
 
 
+def import_optional(module: str, extra: str, purpose: str) -> Any:
+    """Imports a package that only an extra of this one installs.
+
+    Raises:
+      InputError: it is not installed; the text names the extra.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(
+            f"expected the package {module.partition('.')[0]} {purpose}; got {error}"
+            f" (pip install 'betavae_jax[{extra}]' installs it)"
+        ) from error
+
+
 def read_npy(path: pathlib.Path) -> np.ndarray:
-    """Reads the array of a `.npy` file.
+    """Reads the array of a `.npy` file; one of 1 GiB or more is mapped, read when it is used.
 
     Raises:
       InputError: the file is damaged, is none of NumPy's, or holds pickled objects.
     """
     with reading(path), path.open("rb") as file:
         _check_magic(path, file.read(6), b"\x93NUMPY")
-        file.seek(0)
-        return np.asarray(np.load(file, allow_pickle=False))
+        # copy on write: what is changed in memory never reaches the file
+        mode: Literal["c"] | None = "c" if path.stat().st_size >= _MAPPED_FROM else None
+        return np.asarray(np.load(path, mmap_mode=mode, allow_pickle=False))
 
 
 @contextlib.contextmanager
@@ -57,14 +78,40 @@ def open_npz(path: pathlib.Path) -> Iterator[Archive]:
             yield archive
 
 
+@contextlib.contextmanager
+def open_hdf5(path: pathlib.Path) -> Iterator[Archive]:
+    """Opens a `.h5` file, whose arrays `read_member` reads one by one.
+
+    Raises:
+      InputError: the file is damaged, is none of HDF5, or h5py is not installed.
+    """
+    h5py = import_optional("h5py", "hdf5", f"to read {path}")
+    with reading(path), h5py.File(path, "r") as archive:
+        yield archive
+
+
 def read_member(path: pathlib.Path, archive: Archive, name: str) -> np.ndarray:
-    """Reads an array of an open `.npz` file.
+    """Reads an array of an open `.npz` or `.h5` file.
 
     Raises:
       InputError: the array is damaged, or holds pickled objects.
     """
     with reading(path):
         return np.asarray(archive[name])
+
+
+def describe_member(path: pathlib.Path, archive: Archive, name: str) -> tuple[str, list[int]]:
+    """Names the type and the shape of an array, without its data where the format can tell.
+
+    Returns:
+      Such as `("float64", [6, 10])`; the type says so where it is no array.
+    """
+    try:
+        with reading(path):
+            member = archive[name]
+    except InputError:  # what is not images may well be pickled, such as dSprites' metadata
+        return "pickled objects, or damaged", []
+    return str(getattr(member, "dtype", "a group")), list(getattr(member, "shape", ()))
 
 
 def _check_magic(path: pathlib.Path, start: bytes, magic: bytes) -> None:
@@ -108,3 +155,61 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
         )
     # frombuffer is a view of read-only bytes
     return np.frombuffer(content, np.uint8, offset=data_at).reshape(shape).copy()
+
+
+def read_csv(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Reads a table of numbers with commas between, and its column `label`.
+
+    The first row is a header if nothing in it is a number, or one of its fields is `label`.
+
+    Returns:
+      `[N, F]` float64, and the labels `[N]`: float64 where all of them are numbers, else
+      text; None without such a column.
+
+    Raises:
+      InputError: a field is no number, the rows differ in length, or there are none.
+    """
+    texts: dict[str, int] = {}  # each label and its number, in order of appearance
+    with reading(path), path.open(encoding="utf-8-sig", newline="") as file:
+        header = _read_header(file)
+        if header.count(_LABEL) > 1:
+            raise InputError(f"expected one column named {_LABEL} in {path}; got several")
+        converters: dict[int | str, Callable[[str], Any]] = {}
+        if _LABEL in header:
+            column = header.index(_LABEL)
+            converters[column] = lambda text: texts.setdefault(text.strip(), len(texts))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a table without rows: refused below
+            table = np.loadtxt(
+                file, delimiter=",", comments=None, quotechar='"', converters=converters, ndmin=2
+            )
+    if table.size == 0:
+        raise InputError(f"expected at least one row of numbers in {path}; got none")
+    if header and len(header) != table.shape[1]:
+        raise InputError(
+            f"expected as many fields in the rows of {path} as in its header, {len(header)};"
+            f" got {table.shape[1]}"
+        )
+    if not converters:
+        return table, None
+    names = np.array(list(texts))
+    labels = names.astype(np.float64) if all(map(_is_number, texts)) else names
+    return np.delete(table, column, axis=1), labels[table[:, column].astype(np.int64)]
+
+
+def _read_header(file: TextIO) -> list[str]:
+    """Reads the first row, in small letters, or nothing where it is no header."""
+    first = next((row for row in csv.reader(file) if row), [])
+    header = [field.strip().lower() for field in first]
+    if _LABEL in header or not any(map(_is_number, header)):
+        return header
+    file.seek(0)
+    return []
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

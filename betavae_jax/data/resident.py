@@ -6,9 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from betavae_jax.checks import InputError
+from betavae_jax.data.factors import is_grid
 from betavae_jax.types import Array, Dataset, FactorSpace, Splits
 
 _MAX_CHANNELS = 4
+_BLOCK = 4096  # images that are looked at at a time
 
 
 class ImageArrays(NamedTuple):
@@ -22,7 +24,7 @@ class Part(NamedTuple):
     """One split as it was read, and where it came from."""
 
     source: str
-    images: np.ndarray  # [N, H, W, C] uint8 or float32
+    images: np.ndarray  # [N, H, W, C] uint8 or float32; of vectors, [N, F] as they were read
     factors: np.ndarray  # [N, K] int32
 
 
@@ -38,6 +40,11 @@ def stored_factors(arrays: ImageArrays, index: Array) -> Array:
     return jnp.take(arrays.factors, index, axis=0, mode="clip")
 
 
+def take_images(arrays: ImageArrays, rows: np.ndarray) -> ImageArrays:
+    """Restricts the arrays to `[M]` rows, on the host."""
+    return ImageArrays(arrays.images[rows], arrays.factors[rows])
+
+
 def make_splits(train: Part, test: Part | None, space: FactorSpace | None) -> Splits:
     """Makes data sets of what was read.
 
@@ -47,7 +54,8 @@ def make_splits(train: Part, test: Part | None, space: FactorSpace | None) -> Sp
     Args:
       train: the examples to learn from.
       test: those kept for evaluation, or None.
-      space: the factors' names and sizes; None where neither split has factors.
+      space: the factors' names and sizes; None where neither split has factors. Whether a
+        split is the full grid is found out here.
 
     Raises:
       InputError: the images of the two splits differ in shape.
@@ -58,20 +66,31 @@ def make_splits(train: Part, test: Part | None, space: FactorSpace | None) -> Sp
             f"expected test images of the training images' shape {list(train.images.shape[1:])};"
             f" got {list(test.images.shape[1:])} in {test.source}"
         )
-    if all(p.images.dtype == np.uint8 for p in parts) and max(p.images.max() for p in parts) <= 1:
+    if all(_is_binary(part.images) for part in parts):
         for part in parts:
             np.multiply(part.images, 255, out=part.images)
     datasets = [_dataset(part, space) for part in parts]
     return Splits(train=datasets[0], test=datasets[1] if len(datasets) > 1 else None)
 
 
+def _is_binary(images: np.ndarray) -> bool:
+    """Says whether bytes never exceed 1; mostly the first block decides."""
+    if images.dtype != np.uint8:
+        return False
+    starts = range(0, len(images), _BLOCK)
+    return all(images[start : start + _BLOCK].max() <= 1 for start in starts)
+
+
 def _dataset(part: Part, space: FactorSpace | None) -> Dataset:
+    if space is not None and part.factors.shape[1]:
+        space = space._replace(full_grid=is_grid(part.factors, space.sizes))
     return Dataset(
         arrays=ImageArrays(part.images, part.factors),
         gather=gather_images,
         factors=stored_factors,
         space=space if part.factors.shape[1] else None,
         num_examples=len(part.images),
+        take=take_images,
     )
 
 
@@ -90,7 +109,10 @@ def check_images(source: str, images: np.ndarray) -> np.ndarray:
     """
     shape = list(images.shape)
     if images.ndim not in (3, 4):
-        raise InputError(f"expected images [N, H, W] or [N, H, W, C] in {source}; got {shape}")
+        raise InputError(
+            f"expected images [N, H, W] or [N, H, W, C], or vectors [N, F], in {source};"
+            f" got {shape}"
+        )
     if images.size == 0:
         raise InputError(f"expected at least one image and one pixel in {source}; got {shape}")
     if images.ndim == 4 and shape[3] > _MAX_CHANNELS:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import pathlib
 import re
@@ -37,8 +38,10 @@ def load_tfds(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> S
     """Loads a tfds set that has been prepared on this machine.
 
     The images are decoded once, to bytes `[N, H, W, C]`. Every class label becomes a
-    factor, named without tfds's prefix `label_`; a feature with an unknown label
-    (tfds writes -1) is left out.
+    factor, named without tfds's prefix `label_`, in alphabetical order; a feature with an
+    unknown label (tfds writes -1) is left out. tfds shuffles what it prepares: a split that
+    holds each combination of its labels once (dsprites, shapes3d) is put back in row-major
+    order of its factors, and is then a full grid.
 
     Args:
       name: `fashion_mnist`, `fashion_mnist:3.0.1` or `dsprites/config:2.0.0`; the newest
@@ -135,6 +138,8 @@ def _read_splits(folder: pathlib.Path, has_test: bool) -> Splits:
     ]
     parts = [part._replace(factors=part.factors[:, known]) for part in parts]
     space = _factor_space(parts, [columns.labels[k] for k in known], builder.info.features)
+    if space is not None:
+        parts = [_in_grid_order(part, space.sizes) for part in parts]
     return make_splits(parts[0], parts[1] if len(parts) > 1 else None, space)
 
 
@@ -152,6 +157,33 @@ def _factor_space(
     return FactorSpace(names, tuple(sizes), full_grid=False)
 
 
+def _in_grid_order(part: Part, sizes: tuple[int, ...]) -> Part:
+    """Sorts the examples, in place, where they are each combination of factors once."""
+    if math.prod(sizes) != len(part.images):
+        return part
+    rows = np.ravel_multi_index(tuple(part.factors.T), sizes)
+    order = np.argsort(rows)
+    if not np.array_equal(rows[order], np.arange(len(order))):
+        return part
+    _permute(part.images, order)
+    return part._replace(factors=part.factors[order])
+
+
+def _permute(images: np.ndarray, order: np.ndarray) -> None:
+    """Moves image `order[i]` to `i`, cycle by cycle: a copy would double the memory."""
+    moved = np.zeros(len(order), np.bool_)
+    for start in range(len(order)):
+        if moved[start]:
+            continue
+        first, i = images[start].copy(), start
+        while order[i] != start:
+            images[i] = images[order[i]]
+            moved[i] = True
+            i = int(order[i])
+        images[i] = first
+        moved[i] = True
+
+
 def _columns(folder: pathlib.Path, features: Any) -> _Columns:
     """Chooses the image and the labels among the features of a set."""
     import tensorflow_datasets as tfds
@@ -167,7 +199,8 @@ def _columns(folder: pathlib.Path, features: Any) -> _Columns:
             f"expected {name} of uint8 with 1 to 4 channels in {folder};"
             f" got {np.dtype(images[name].np_dtype)} {list(images[name].shape)}"
         )
-    labels = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
+    # sorted, since tfds gives the features in another order in every process
+    labels = sorted(k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel))
     # tfds would decode with OpenCV where that is installed, and give a palette's indices for
     # colours where it is not; PIL alone gives the same pixels on every machine
     skipped = {k: tfds.decode.SkipDecoding() for k in images}

@@ -3,12 +3,15 @@
 import gzip
 import re
 import struct
+import sys
 
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import betavae_jax.data.files as files_module
 from betavae_jax.checks import InputError
 from betavae_jax.data.arrays import load_arrays
 
@@ -49,10 +52,16 @@ def write_idx_folder(folder, suffix="", spelling="-"):
     return folder
 
 
-def refuse(path, *expected):
+def write_hdf5(path, **named):
+    with h5py.File(path, "w") as file:
+        file.update(named)
+    return path
+
+
+def refuse(path, *expected, **settings):
     """Expects one line that names the file and says each of `expected`."""
     with pytest.raises(InputError) as caught:
-        load_arrays(data_dir=path)
+        load_arrays(data_dir=path, **settings)
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith("expected ")
@@ -184,6 +193,137 @@ def test_a_single_idx_file(tmp_path, name):
         assert splits.train.space is None
 
 
+def test_large_files_of_one_array_are_mapped(tmp_path, monkeypatch):
+    path = tmp_path / "set.npy"
+    np.save(path, BYTES)
+    content = path.read_bytes()
+    monkeypatch.setattr(files_module, "_MAPPED_FROM", 1)
+    dataset = load_arrays(data_dir=path).train
+    images = dataset.arrays.images
+    assert type(images) is np.ndarray
+    base = images
+    while isinstance(base.base, np.ndarray):
+        base = base.base
+    assert isinstance(base, np.memmap)
+    np.testing.assert_array_equal(images[..., 0], BYTES)
+    rows = np.array([5, 1])
+    np.testing.assert_array_equal(dataset.take(dataset.arrays, rows).images[..., 0], BYTES[rows])
+    np.save(path, BYTES // 128)
+    content = path.read_bytes()
+    assert load_arrays(data_dir=path).train.arrays.images.max() == 255
+    assert path.read_bytes() == content  # stretching binary bytes stays in memory
+    path.write_bytes(content[:-1])
+    refuse(path, "whole and readable")
+
+
+def test_some_rows_can_be_taken(tmp_path):
+    np.savez(tmp_path / "set.npz", images=BYTES, labels=LABELS)
+    dataset = load_arrays(data_dir=tmp_path).train
+    part = dataset.take(dataset.arrays, np.array([3, 0, 3]))
+    np.testing.assert_array_equal(part.images[..., 0], BYTES[[3, 0, 3]])
+    np.testing.assert_array_equal(part.factors[:, 0], LABELS[[3, 0, 3]])
+
+
+# --- HDF5 ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["set.h5", "set.hdf5", "SET.H5"])
+def test_hdf5_is_read_like_npz(tmp_path, name):
+    named = {"images": BYTES, "labels": LABELS, "x_test": BYTES[:2], "y_test": LABELS[:2]}
+    write_hdf5(tmp_path / name, **named, other=np.zeros(3))
+    train, test = load_arrays(data_dir=tmp_path)
+    np.testing.assert_array_equal(train.arrays.images[..., 0], BYTES)
+    assert train.space == (("label",), (4,), False)
+    np.testing.assert_array_equal(train.arrays.factors[:, 0], LABELS)
+    np.testing.assert_array_equal(test.arrays.images[..., 0], BYTES[:2])
+    assert all(type(leaf) is np.ndarray for leaf in train.arrays)
+
+
+def test_the_only_images_of_hdf5_are_found_without_reading_the_rest(tmp_path):
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        file["pictures"] = BYTES
+        file["codes"] = np.zeros((6, 10))
+        file.create_group("notes")
+    dataset = load_arrays(data_dir=tmp_path).train
+    np.testing.assert_array_equal(dataset.arrays.images[..., 0], BYTES)
+    write_hdf5(tmp_path / "set.h5", codes=np.zeros((6, 10)), **{"notes/text": 3})
+    refuse(tmp_path / "set.h5", r"got codes \(float64 \[6, 10\]\), notes \(a group\)$")
+
+
+def test_values_in_hdf5_become_indices_over_both_splits(tmp_path):
+    values = np.array([-30, 0, 30, 0, -30, 15.5])
+    path = write_hdf5(tmp_path / "set.h5", x=BYTES, y=values, x_test=BYTES[:2], y_test=[7.0, 30])
+    train, test = load_arrays(data_dir=path, factor_names="angle")
+    np.testing.assert_array_equal(train.arrays.factors[:, 0], [0, 1, 4, 1, 0, 3])
+    np.testing.assert_array_equal(test.arrays.factors[:, 0], [2, 4])
+    assert train.space == test.space == (("angle",), (5,), False)
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ({"images": BYTES, "labels": np.full(6, np.nan)}, "finite labels .*got NaN"),
+        ({"images": BYTES, "labels": LABELS[:5] / 2}, "6 images, 5 labels"),
+        ({"images": BYTES, "labels": np.zeros((6, 1, 1))}, r"got \[6, 1, 1\]"),
+        ({"images": BYTES, "labels": np.arange(6) - 1}, "counted from 0"),
+        ({"images": BYTES * 1.0}, "rescale"),
+        ({"images/deeper": BYTES}, "got"),
+        ({}, "got no such arrays"),
+    ],
+)
+def test_what_hdf5_does_not_hold_is_refused(tmp_path, named, expected):
+    refuse(write_hdf5(tmp_path / "set.h5", **named), expected)
+
+
+def test_damaged_hdf5_is_refused(tmp_path):
+    path = write_hdf5(tmp_path / "set.h5", images=BYTES, labels=LABELS)
+    whole = path.read_bytes()
+    for content in (b"", b"hello, world\n", whole[: len(whole) // 2], whole[:-1]):
+        path.write_bytes(content)
+        refuse(path, "whole and readable; got OSError")
+
+
+def test_without_h5py_one_line_names_the_extra(tmp_path, monkeypatch):
+    path = write_hdf5(tmp_path / "set.h5", images=BYTES)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    refuse(path, r"^expected the package h5py to read .*'betavae_jax\[hdf5\]'")
+
+
+# --- declared and recognised grids ---------------------------------------------------------
+
+
+def test_a_declared_grid(tmp_path):
+    np.save(tmp_path / "set.npy", BYTES)
+    settings = {"factor_sizes": "3, 2", "factor_names": "colour,size"}
+    dataset = load_arrays(data_dir=tmp_path, **settings).train
+    assert dataset.space == (("colour", "size"), (3, 2), True)
+    np.testing.assert_array_equal(
+        gather_all(dataset)[1], [[0, 0], [0, 1], [1, 0], [1, 1], [2, 0], [2, 1]]
+    )
+    assert load_arrays(data_dir=tmp_path, factor_sizes="6").train.space == (("label",), (6,), True)
+
+
+def test_labels_that_are_a_grid_are_recognised_in_each_split(tmp_path):
+    labels = np.array(list(np.ndindex(2, 3)))
+    named = {"images": BYTES, "labels": labels, "x_test": BYTES, "y_test": labels[::-1]}
+    np.savez(tmp_path / "set.npz", **named)
+    train, test = load_arrays(data_dir=tmp_path, factor_names="a,b")
+    assert train.space == (("a", "b"), (2, 3), True)
+    assert test.space == (("a", "b"), (2, 3), False)
+
+
+def test_declarations_that_contradict_the_file_are_refused(tmp_path):
+    path = tmp_path / "set.npz"
+    np.savez(path, images=BYTES, labels=LABELS)
+    refuse(path, r"number of examples in .*, 6; got 3 x 3 = 9$", factor_sizes="3,3")
+    refuse(path, "labels in .* row-major order; got 1 labels", factor_sizes="3,2")
+    refuse(path, "as many factor_names .* factors, 1; got 2: a, b$", factor_names="a,b")
+    np.savez(path, images=BYTES, x_test=BYTES)
+    refuse(path, r"examples in one split; got .*\(images\) and .*\(x_test\)", factor_sizes="6")
+    np.savez(path, images=BYTES)
+    refuse(path, "factors, 0; got 1: a$", factor_names="a")
+
+
 def test_gather_is_the_same_traced_mapped_and_scanned(tmp_path):
     np.savez(tmp_path / "set.npz", images=BYTES, labels=LABELS)
     dataset = load_arrays(data_dir=tmp_path).train
@@ -221,7 +361,7 @@ def test_missing_paths_and_empty_folders_are_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("no images\n")
     (tmp_path / "raw").mkdir()
     refuse(tmp_path, "got notes.txt, raw")
-    refuse(tmp_path / "notes.txt", r"a \.npz, \.npy or idx file")
+    refuse(tmp_path / "notes.txt", r"a \.npz, \.npy, \.h5, \.csv or idx file")
 
 
 def test_several_candidates_must_be_named(tmp_path):
@@ -250,7 +390,7 @@ def test_idx_files_without_training_images_must_be_named(tmp_path):
         (BYTES.astype(np.int64), "uint8.*bool.*got int64"),
         (BYTES.astype(np.complex64), "got complex64"),
         (BYTES.astype(str), "got <U"),
-        (BYTES[0], r"\[N, H, W\] or \[N, H, W, C\].*got \[5, 4\]"),
+        (BYTES[0, 0], r"\[N, H, W\] or \[N, H, W, C\], or vectors \[N, F\].*got \[4\]"),
         (BYTES[None, None], r"got \[1, 1, 6, 5, 4\]"),
         (np.zeros((2, 3, 8, 9), np.uint8), r"channels last.*\[2, 3, 8, 9\] \(move.*moveaxis"),
         (np.zeros((2, 8, 8, 9), np.uint8), r"1 to 4 channels.*got \[2, 8, 8, 9\]$"),

@@ -12,7 +12,10 @@ import pytest
 from betavae_jax.checks import InputError
 from betavae_jax.data import DATASETS, dataset_settings, load_dataset
 
-KNOWN = r"arrays, blobs, tfds:<name>"
+KNOWN = (
+    "arrays, blobs, digits, dsprites, dsprites_color, dsprites_noisy, dsprites_scream, folder,"
+    " tfds:<name>"
+)
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +26,7 @@ def loaded(tmp_path_factory):
     np.savez(path, images=images, labels=[0, 1, 2, 1, 0])
     return {
         "arrays": load_dataset("arrays", data_dir=path),
+        "digits": load_dataset("digits"),
         "blobs": load_dataset("blobs", image_size=8, blob_grid=3, blob_margin=1.0),
     }
 
@@ -35,7 +39,13 @@ def test_settings_are_the_loaders_keyword_only_parameters():
         "blob_margin": 9.0,
         "blob_shape": "gaussian",
     }
-    assert dataset_settings("arrays") == {"data_dir": None}
+    assert dataset_settings("arrays") == {
+        "data_dir": None,
+        "factor_sizes": "",
+        "factor_names": "",
+        "standardize": True,
+    }
+    assert dataset_settings("digits") == {}
     assert dataset_settings("tfds") == dataset_settings("tfds:mnist") == {"data_dir": None}
 
 
@@ -44,7 +54,7 @@ def test_every_setting_has_a_default(name):
     assert inspect.Parameter.empty not in dataset_settings(name).values()
 
 
-@pytest.mark.parametrize("kind", ["arrays", "blobs"])
+@pytest.mark.parametrize("kind", ["arrays", "blobs", "digits"])
 def test_every_data_set_keeps_the_contract(loaded, kind):
     dataset = loaded[kind].train
     index = jnp.array([0, dataset.num_examples - 1, 1], jnp.int32)
@@ -83,7 +93,7 @@ def test_settings_of_an_unknown_name_are_refused():
 
 
 def test_unknown_settings_are_refused_with_the_known_ones():
-    expected = r"settings of the data set 'arrays' among data_dir; got blob_grid, image_size$"
+    expected = r"'arrays' among data_dir, factor_names, .*, standardize; got blob_grid, image_size$"
     with pytest.raises(InputError, match=expected):
         load_dataset("arrays", image_size=32, blob_grid=3)
     with pytest.raises(InputError, match=r"'tfds' among data_dir; got name$"):
@@ -95,7 +105,8 @@ def test_importing_loads_no_readers_and_starts_no_backend():
 import sys
 import betavae_jax.data
 from jax._src import xla_bridge
-heavy = {"tensorflow_datasets", "tensorflow", "PIL", "h5py", "matplotlib", "array_record", "tqdm"}
+heavy = {"tensorflow_datasets", "tensorflow", "PIL", "h5py", "matplotlib", "array_record", "tqdm",
+         "sklearn"}
 found = sorted(heavy & set(sys.modules)) + sorted(xla_bridge._backends)
 sys.exit(", ".join(found) or 0)
 """

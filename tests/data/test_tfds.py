@@ -341,3 +341,82 @@ def test_sets_without_one_image_of_bytes_are_refused(tmp_path, features, expecte
 def test_a_set_without_a_training_split_is_refused(tmp_path):
     folder = prepare(tmp_path, toy_features(), {"validation": toy_examples(2)})
     refuse("toy_shapes", folder, r"a split train.*got \['validation'\]")
+
+
+# --- full grids ----------------------------------------------------------------------------
+
+
+def grid_examples(sizes, order):
+    """One image a combination, its first pixel the row in the grid, in the given order."""
+    rows = list(np.ndindex(*sizes.values()))
+    for i in order:
+        image = np.full((4, 4), 255, np.uint8)
+        image[0, 0] = i
+        yield {"image": png(image)} | dict(zip(sizes, rows[i], strict=True))
+
+
+def test_a_shuffled_grid_is_put_in_order(tmp_path):
+    sizes = {"label_a": 3, "label_b": 2, "label_c": 5}
+    features = toy_features(**sizes) | {"value_a": tfds.features.Scalar(dtype=np.float32)}
+    examples = [example | {"value_a": 0.5} for example in grid_examples(sizes, RNG.permutation(30))]
+    folder = prepare(tmp_path, features, {"train": examples, "test": examples[:7]})
+    train, test = load_tfds("toy_shapes", data_dir=folder)
+    assert train.space == (("a", "b", "c"), (3, 2, 5), True)
+    np.testing.assert_array_equal(train.arrays.factors, list(np.ndindex(3, 2, 5)))
+    # the images have moved with their labels
+    np.testing.assert_array_equal(train.arrays.images[:, 0, 0, 0], np.arange(30))
+    rows = np.ravel_multi_index(test.arrays.factors.T, (3, 2, 5))
+    np.testing.assert_array_equal(test.arrays.images[:, 0, 0, 0], rows)
+    assert test.space == (("a", "b", "c"), (3, 2, 5), False)
+
+
+def test_factors_stand_in_the_same_order_in_every_process(tmp_path):
+    labels = {f"label_{name}": 2 for name in "gdbface"}
+    folder = prepare(tmp_path, toy_features(**labels), {"train": toy_examples(3, **labels)})
+    assert load_tfds("toy_shapes", data_dir=folder).train.space.names == tuple("abcdefg")
+
+
+@pytest.mark.parametrize("change", ["twice", "missing"])
+def test_what_is_no_grid_keeps_its_order(tmp_path, change):
+    sizes = {"label_a": 3, "label_b": 2}
+    order = {"twice": [0, 1, 2, 3, 4, 4], "missing": [0, 1, 2, 3, 4]}[change]
+    folder = prepare(tmp_path, toy_features(**sizes), {"train": list(grid_examples(sizes, order))})
+    train = load_tfds("toy_shapes", data_dir=folder).train
+    assert not train.space.full_grid
+    rows = np.ravel_multi_index(train.arrays.factors.T, train.space.sizes)
+    assert sorted(rows) == order
+    np.testing.assert_array_equal(train.arrays.images[:, 0, 0, 0], rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "factors"),
+    [
+        (
+            "dsprites",
+            {"orientation": 40, "scale": 6, "shape": 3, "x_position": 32, "y_position": 32},
+        ),
+        (
+            "shapes3d",
+            {"floor_hue": 10, "object_hue": 10, "orientation": 15, "scale": 8, "shape": 4,
+             "wall_hue": 10},
+        ),
+        (
+            "smallnorb",
+            {"azimuth": 18, "category": 5, "elevation": 9, "instance": 10, "lighting": 6},
+        ),
+    ],
+)  # fmt: skip
+def test_the_catalogues_sets_have_their_factors(tmp_path, name, factors):
+    """The features of tfds's own builders, with a few examples of our own."""
+    with tfds.testing.mock_data(policy=tfds.testing.MockPolicy.USE_CODE):
+        features = dict(tfds.builder(name, data_dir=tmp_path / "mock").info.features)
+    shape = features["image"].shape
+    example = {
+        key: png(np.zeros(shape[:2], np.uint8), "RGB" if shape[-1] == 3 else None)
+        if key.startswith("image") else 0
+        for key in features
+    }  # fmt: skip
+    prepared = prepare(tmp_path / "prepared", features, {"train": [example] * 3}, name=name)
+    space = load_tfds(name, data_dir=prepared).train.space
+    assert dict(zip(space.names, space.sizes, strict=True)) == factors
+    assert not space.full_grid

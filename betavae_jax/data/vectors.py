@@ -1,0 +1,151 @@
+"""Vectors held whole in memory: standardised on the host, gathered on the device."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from betavae_jax.checks import InputError
+from betavae_jax.data.factors import is_grid
+from betavae_jax.data.resident import Part
+from betavae_jax.types import Array, Dataset, FactorSpace, Splits
+
+_BLOCK = 1 << 22  # numbers that are held in double precision at a time
+
+
+class VectorArrays(NamedTuple):
+    """What the device holds; `vectors * scale + mean` are the values as they were read."""
+
+    vectors: Array | np.ndarray  # [N, F] float32
+    factors: Array | np.ndarray  # [N, K] int32; K = 0 where none are known
+    mean: Array | np.ndarray  # [F] float32, of the training part
+    scale: Array | np.ndarray  # [F] float32, its standard deviation; 1 where that is 0
+
+
+def gather_vectors(arrays: VectorArrays, index: Array, key: Array) -> Array:
+    """Looks up `[B]` examples -> `[B, F]` float32."""
+    del key  # nothing here is random
+    return jnp.take(arrays.vectors, index, axis=0, mode="clip")
+
+
+def vector_factors(arrays: VectorArrays, index: Array) -> Array:
+    """Looks up the factors of `[B]` examples -> `[B, K]` int32."""
+    return jnp.take(arrays.factors, index, axis=0, mode="clip")
+
+
+def take_vectors(arrays: VectorArrays, rows: np.ndarray) -> VectorArrays:
+    """Restricts the arrays to `[M]` rows, on the host; mean and scale stay."""
+    return arrays._replace(vectors=arrays.vectors[rows], factors=arrays.factors[rows])
+
+
+def make_vector_splits(
+    train: Part, test: Part | None, space: FactorSpace | None, *, standardize: bool
+) -> Splits:
+    """Makes data sets of vectors.
+
+    Each feature is shifted and scaled to mean 0 and standard deviation 1 over the
+    training part, the test part by the same numbers; a feature that is constant there
+    is only shifted, to 0.
+
+    Args:
+      train: the examples to learn from, `[N, F]`.
+      test: those kept for evaluation, or None.
+      space: the factors' names and sizes; None where neither split has factors.
+      standardize: False leaves the values as they are.
+
+    Raises:
+      InputError: the vectors of the two splits differ in length, or a test value is so far
+        out that float32 cannot hold it.
+    """
+    if test is not None and train.images.shape[1:] != test.images.shape[1:]:
+        raise InputError(
+            f"expected test examples of the training vectors' shape"
+            f" {list(train.images.shape[1:])}; got {list(test.images.shape[1:])} in {test.source}"
+        )
+    features = train.images.shape[1]
+    mean, scale = moments(train.images) if standardize else (np.zeros(features), np.ones(features))
+    datasets = [_dataset(p, space, mean, scale) for p in [train, test] if p is not None]
+    return Splits(train=datasets[0], test=datasets[1] if len(datasets) > 1 else None)
+
+
+def _dataset(part: Part, space: FactorSpace | None, mean: np.ndarray, scale: np.ndarray) -> Dataset:
+    vectors = np.empty(part.images.shape, np.float32)
+    for rows in _blocks(part.images):
+        with np.errstate(over="ignore"):  # the check below names the file
+            vectors[rows] = (part.images[rows] - mean) / scale
+    if not np.isfinite([vectors.min(), vectors.max()]).all():
+        raise InputError(
+            f"expected values within 1e38 standard deviations of the training part in"
+            f" {part.source}; got one further out"
+        )
+    if space is not None and part.factors.shape[1]:
+        space = space._replace(full_grid=is_grid(part.factors, space.sizes))
+    arrays = VectorArrays(vectors, part.factors, mean.astype(np.float32), scale.astype(np.float32))
+    return Dataset(
+        arrays=arrays,
+        gather=gather_vectors,
+        factors=vector_factors,
+        space=space if part.factors.shape[1] else None,
+        num_examples=len(vectors),
+        take=take_vectors,
+    )
+
+
+def moments(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and scale of each feature, in double precision.
+
+    Args:
+      vectors: `[N, F]`, finite.
+
+    Returns:
+      `[F]` means, and `[F]` standard deviations (of the population, not of a sample);
+      of a constant feature, its value and 1.
+    """
+    num = len(vectors)
+    mean = sum(vectors[rows].sum(axis=0, dtype=np.float64) for rows in _blocks(vectors)) / num
+    squares = sum(((vectors[rows] - mean) ** 2).sum(axis=0) for rows in _blocks(vectors))
+    deviation = np.sqrt(squares / num)
+    # not deviation == 0, which rounding of the mean can miss; nor a scale that is 0 in float32
+    constant = (vectors.min(axis=0) == vectors.max(axis=0)) | (
+        deviation < np.finfo(np.float32).tiny
+    )
+    return np.where(constant, vectors[0], mean), np.where(constant, 1.0, deviation)
+
+
+def _blocks(vectors: np.ndarray) -> Iterator[slice]:
+    """Cuts the rows so that a block has about `_BLOCK` numbers."""
+    size = max(1, _BLOCK // vectors.shape[1])
+    for start in range(0, len(vectors), size):
+        yield slice(start, start + size)
+
+
+def check_vectors(source: str, vectors: np.ndarray) -> np.ndarray:
+    """Checks an array of vectors.
+
+    Args:
+      source: the file, and the array in it, that a refusal names.
+      vectors: `[N, F]` numbers of any type, or booleans.
+
+    Returns:
+      The array as it is.
+
+    Raises:
+      InputError: the array is empty or holds no numbers, or a value is NaN, infinite or
+        too large for float32.
+    """
+    if vectors.size == 0:
+        raise InputError(
+            f"expected at least one vector and one feature in {source}; got {list(vectors.shape)}"
+        )
+    if vectors.dtype.kind not in "biuf":
+        raise InputError(f"expected vectors of numbers in {source}; got {vectors.dtype}")
+    limit = float(np.finfo(np.float32).max)
+    low, high = float(vectors.min()), float(vectors.max())  # both NaN where any value is
+    if -limit <= low and high <= limit:
+        return vectors
+    row, column = np.argwhere(~(np.abs(vectors) <= limit))[0]
+    raise InputError(
+        f"expected finite numbers, within float32, in {source};"
+        f" got {vectors[row, column]} in row {row}, column {column}, counted from 0"
+    )
