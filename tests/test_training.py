@@ -257,3 +257,52 @@ def test_data_shape(make_experiment):
 def test_program_of_uses_no_more_devices_than_runs(make_experiment):
     assert len(program_of(make_experiment()).devices) == 1
     assert len(program_of(make_experiment(seed=[0, 1, 2])).devices) == 2
+
+
+def test_a_schedule_that_has_risen_is_the_coefficient(make_experiment):
+    settings = {"coefficients": {"beta": [8.0]}}
+    plain = Session(make_experiment(**settings)).advance(5).fetch().sums
+    # From β = 8 to β = 8 by another program, and from β = 0.
+    level = Session(make_experiment(**settings, schedules={"beta": "linear:8:5"}))
+    rising = Session(make_experiment(**settings, schedules={"beta": "linear:0:5"}))
+    np.testing.assert_allclose(level.advance(5).fetch().sums.loss, plain.loss, rtol=1e-5)
+    sums = rising.advance(5).fetch().sums
+    assert sums.loss[0] < plain.loss[0]
+    # Its first loss has no KL in it.
+    rising = Session(make_experiment(**settings, schedules={"beta": "linear:0:5"}))
+    first = rising.advance(1).fetch().sums
+    np.testing.assert_allclose(first.loss, first.distortion, rtol=1e-6)
+
+
+def test_the_scheduled_value_at_each_step(make_experiment):
+    session = Session(
+        make_experiment(objective="capacity_vae", schedules={"capacity": "linear:0:10"})
+    )
+    seen = []
+    for _ in range(12):
+        session.carry = session.program.report(session.carry)
+        seen.append(float(session.advance(1).fetch().sums.extras["capacity"][0]))
+    np.testing.assert_allclose(seen, [2.5 * min(step, 10) for step in range(12)], rtol=1e-6)
+
+
+def test_clipping_bounds_the_update_and_leaves_the_term(make_experiment):
+    """With SGD in Adam's place, the step is the clipped gradient itself."""
+    import optax
+
+    experiment = make_experiment(coefficients={"beta": [1.0]})
+    sgd = experiment.objective._replace(optimizer=optax.sgd)
+    norms = {}
+    for clip_norm in (None, 0.5, 1e9):
+        step = training.make_step(
+            experiment.model, sgd, experiment.splits.train, 8, clip_norm=clip_norm
+        )
+        init = training.make_init(experiment.model, sgd, (16, 16, 1), 3)
+        settings = run_of(experiment.runs, 0)._replace(learning_rate=jnp.float32(1.0))
+        state = init(settings)
+        after, terms = jax.jit(step)(state, settings, experiment.splits.train.arrays)
+        moved = jax.tree.map(jnp.subtract, after.params, state.params)
+        norms[clip_norm] = float(optax.tree.norm(moved))
+        np.testing.assert_allclose(terms.extras["grad_norm"], norms[None], rtol=1e-5)
+    assert norms[None] > 1
+    np.testing.assert_allclose(norms[0.5], 0.5, rtol=1e-5)
+    np.testing.assert_allclose(norms[1e9], norms[None], rtol=1e-6)
