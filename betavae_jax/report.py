@@ -14,6 +14,11 @@ import numpy as np
 from betavae_jax.codes import fetch_examples
 from betavae_jax.plots.curves import draw_kl_history
 from betavae_jax.plots.images import draw_reconstructions, draw_samples, draw_traversals
+from betavae_jax.plots.vectors import (
+    draw_vector_reconstructions,
+    draw_vector_samples,
+    draw_vector_traversals,
+)
 from betavae_jax.population import describe_run, take_runs
 from betavae_jax.runs.directory import FIGURES, LOG, REPORT
 from betavae_jax.runs.records import read_log
@@ -26,14 +31,15 @@ _SPAN = 3.0
 _TRAVERSAL_STEPS = 11
 _NUM_EXAMPLES = 10
 _NUM_SAMPLES = 40
+_VECTORS_DRAWN = 8  # originals, and samples; each has a panel of its own
 
 
 class Pictures(NamedTuple):
-    """What one run shows, in [0, 1]."""
+    """What one run shows."""
 
-    reconstructions: Leaf  # [N, H, W, C]
-    samples: Leaf  # [S, H, W, C]
-    traversals: Leaf  # [D, T, H, W, C]
+    reconstructions: Leaf  # [N, H, W, C] or [N, F]
+    samples: Leaf  # [S, H, W, C] or [S, F]
+    traversals: Leaf  # [D, T, H, W, C] or [D, T, F]
 
 
 def make_pictures(model: Model, num_latents: int) -> Callable[[Params, Array, Array], Pictures]:
@@ -132,9 +138,15 @@ def _draw_run(
     paths = {caption: figures / f"{stem}_{name}.png" for caption, name in captions.items()}
     traversals, reconstructions, samples, history = paths.values()
     names = _factor_names(row, len(kl))
-    draw_traversals(drawn.traversals, np.nan_to_num(kl), traversals, span=_SPAN, names=names)
-    draw_reconstructions(examples, drawn.reconstructions, reconstructions)
-    draw_samples(drawn.samples, samples)
+    if examples.ndim == 2:
+        few = slice(_VECTORS_DRAWN)
+        draw_vector_traversals(drawn.traversals, kl, traversals, span=_SPAN, names=names)
+        draw_vector_reconstructions(examples[few], drawn.reconstructions[few], reconstructions)
+        draw_vector_samples(drawn.samples[few], samples)
+    else:
+        draw_traversals(drawn.traversals, kl, traversals, span=_SPAN, names=names)
+        draw_reconstructions(examples, drawn.reconstructions, reconstructions)
+        draw_samples(drawn.samples, samples)
     if log:
         values = [[np.nan if v is None else v for v in line["kl_per_latent"]] for line in log]
         draw_kl_history(np.asarray([line["step"] for line in log]), np.asarray(values), history)

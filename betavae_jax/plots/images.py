@@ -5,30 +5,50 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from betavae_jax.checks import check_at_least, check_shape
+from betavae_jax.checks import InputError, check_at_least, check_shape
+from betavae_jax.plots.latents import label_latents, order_latents
 
 _DPI = 100
 _GAP = 2  # pixels between tiles
 _TILE = 60  # a tile is at least so wide on the page, pixels
 
 
+def to_rgb(images: np.ndarray) -> np.ndarray:
+    """Makes images `[..., H, W, C]` of 1 to 4 channels printable: `[..., H, W, 3]` in [0, 1].
+
+    Two channels are grey and alpha, four are colour and alpha; they are laid over white, as
+    on paper. Values are clipped; one that is not finite is mid-grey.
+
+    Raises:
+      InputError: If there are fewer than three axes, or another number of channels.
+    """
+    if images.ndim < 3 or not 1 <= images.shape[-1] <= 4:
+        raise InputError(
+            f"expected images [..., H, W, C] of 1 to 4 channels; got {list(images.shape)}"
+        )
+    images = np.clip(np.where(np.isfinite(images), images, 0.5), 0, 1)
+    if images.shape[-1] in (2, 4):
+        alpha = images[..., -1:]
+        images = alpha * images[..., :-1] + (1 - alpha)
+    return np.broadcast_to(images, (*images.shape[:-1], 3))
+
+
 def tile_images(images: np.ndarray, gap: int = _GAP) -> np.ndarray:
     """Joins images `[rows, columns, H, W, C]` into one picture `[., ., 3]`.
 
     Args:
-      images: Values in [0, 1], one or three channels.
+      images: Values in [0, 1]; see `to_rgb` for others and for the channels.
       gap: Pixels between tiles.
 
     Returns:
       One picture; the gaps are mid-grey, so that black images keep their edges.
 
     Raises:
-      InputError: If `images` has another number of axes, or neither 1 nor 3 channels.
+      InputError: If `images` has another number of axes, or not 1 to 4 channels.
     """
-    channels = 1 if images.ndim == 5 and images.shape[-1] == 1 else 3
-    check_shape("images", images.shape, (None, None, None, None, channels))
+    check_shape("images", images.shape, (None,) * 5)
+    images = to_rgb(images)
     rows, columns, height, width, _ = images.shape
-    images = np.broadcast_to(np.clip(images, 0, 1), (*images.shape[:-1], 3))
     size = (rows * (height + gap) - gap, columns * (width + gap) - gap, 3)
     picture = np.full(size, 0.5, np.float32)
     for row in range(rows):
@@ -107,8 +127,6 @@ def draw_traversals(
       span: How far, in standard deviations of the prior.
       names: What each latent is known to follow, `D` strings, empty where nothing is known.
     """
-    order = np.argsort(-kl_per_latent, kind="stable")
-    names = names or [""] * len(order)
-    labels = [f"z{d}  {kl_per_latent[d]:.2f} nats  {names[d]}".rstrip() for d in order]
+    order, labels = order_latents(kl_per_latent), label_latents(kl_per_latent, names)
     title = f"each latent from {-span:g} to {span:g}, the others at the code of one image"
-    _draw_tiles(traversals[order], path, labels, title)
+    _draw_tiles(traversals[order], path, [labels[latent] for latent in order], title)

@@ -11,7 +11,9 @@ from betavae_jax.plots.images import (
     draw_samples,
     draw_traversals,
     tile_images,
+    to_rgb,
 )
+from betavae_jax.plots.latents import label_latents, order_latents
 
 WHITE = 255
 
@@ -96,10 +98,28 @@ def test_the_images_are_left_alone():
     np.testing.assert_array_equal(images, np.full((1, 2, 2, 2, 1), 3.0))
 
 
-@pytest.mark.parametrize("shape", [(2, 2, 4, 4), (1, 2, 2, 4, 4, 1), (1, 1, 4, 4, 2), (4,)])
+@pytest.mark.parametrize("shape", [(2, 2, 4, 4), (1, 2, 2, 4, 4, 1), (4,)])
 def test_tiles_refuse(shape):
-    with pytest.raises(InputError, match=r"expected images of shape \[any, any, any, any, 3\]"):
+    with pytest.raises(InputError, match=r"expected images of shape \[any, any, any, any, any\]"):
         tile_images(black(*shape))
+
+
+@pytest.mark.parametrize("channels", [0, 5])
+def test_tiles_refuse_channels(channels):
+    with pytest.raises(InputError, match=r"expected images .* of 1 to 4 channels; got"):
+        tile_images(black(1, 1, 4, 4, channels))
+
+
+def test_alpha_lies_over_white():
+    grey = np.asarray([[0.5, 1.0], [0.5, 0.0], [0.0, 0.25], [1.0, 2.0]]).reshape(1, 4, 2)
+    np.testing.assert_allclose(to_rgb(grey)[0, :, 0], [0.5, 1.0, 0.75, 1.0])
+    colours = np.asarray([[1.0, 0.0, 0.5, 0.5], [1.0, 0.0, 0.5, 1.0]]).reshape(1, 2, 4)
+    np.testing.assert_allclose(to_rgb(colours)[0], [[1, 0.5, 0.75], [1, 0, 0.5]])
+
+
+def test_what_is_not_finite_is_mid_grey():
+    image = np.asarray([np.nan, np.inf, -np.inf, 0.25]).reshape(1, 4, 1)
+    np.testing.assert_array_equal(to_rgb(image)[0, :, 2], [0.5, 0.5, 0.5, 0.25])
 
 
 # The files.
@@ -201,18 +221,29 @@ def test_every_pixel_is_shown(width, tmp_path):
 @pytest.mark.parametrize(
     ("call", "arguments"),
     [
-        (draw_samples, (black(3, 8, 8, 2),)),
-        (draw_reconstructions, (black(3, 8, 8, 2), black(3, 8, 8, 2))),
+        (draw_samples, (black(3, 8, 8, 5),)),
+        (draw_reconstructions, (black(3, 8, 8, 5), black(3, 8, 8, 5))),
         (draw_samples, (black(3, 8),)),
         (draw_samples, (black(0, 8, 8, 1),)),
         (draw_reconstructions, (black(3, 8, 8, 1), black(2, 8, 8, 1))),
     ],
-    ids=["two channels", "two channels, pairs", "vectors", "no sample", "unequal numbers"],
+    ids=["five channels", "five channels, pairs", "vectors", "no sample", "unequal numbers"],
 )
 def test_files_refuse(call, arguments, tmp_path):
     with pytest.raises(InputError, match="expected"):
         call(*arguments, tmp_path / "a.png")
     assert not (tmp_path / "a.png").exists()
+
+
+# The latents.
+
+
+def test_the_order_of_latents():
+    kl = np.asarray([0.1, np.nan, 7.0, 0.1, np.inf, 2.0])
+    np.testing.assert_array_equal(order_latents(kl), [2, 5, 0, 3, 1, 4])
+    labels = label_latents(kl, ["", "(x)", "(y)", "", "", ""])
+    assert labels[:3] == ["z0  0.10 nats", "z1  (x)", "z2  7.00 nats  (y)"]
+    assert label_latents(kl)[4] == "z4"
 
 
 # The curves.
