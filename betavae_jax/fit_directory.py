@@ -1,5 +1,6 @@
 """Training in a run directory: resume, log, test split, events, checkpoints."""
 
+import logging
 import pathlib
 from typing import Any
 
@@ -12,8 +13,11 @@ from betavae_jax.runs.directory import CHECKPOINTS, LOG, RESULTS
 from betavae_jax.runs.records import append_log, cut_log, log_lines
 from betavae_jax.runs.settings import Experiment
 from betavae_jax.runs.tensorboard import Events, no_events, open_events
+from betavae_jax.schedules import last_change
 from betavae_jax.training import Carry, Program
 from betavae_jax.types import Terms
+
+_LOGGER = logging.getLogger(__name__)
 
 _TEST_ROWS = 1_000  # that represent the test split during training
 
@@ -76,6 +80,7 @@ def fit_directory(
 def _hooks(
     experiment: Experiment, program: Program, workdir: pathlib.Path, save: Any, events: Events
 ) -> Hooks:
+    _warn_of_long_schedules(experiment)
     settings, runs, test = experiment.settings, num_runs(experiment.runs), experiment.splits.test
     bound = test and make_bound(experiment.model, test, program, runs, num_rows=_TEST_ROWS)
 
@@ -92,6 +97,19 @@ def _hooks(
         events.scalars(lines)
 
     return Hooks(on_log, save)
+
+
+def _warn_of_long_schedules(experiment: Experiment) -> None:
+    for name, schedule in experiment.runs.schedules.items():
+        end = last_change(schedule)
+        if end > experiment.settings.num_steps:
+            _LOGGER.warning(
+                "the schedule of %s (%s) ends at step %d, after num_steps=%d",
+                name,
+                experiment.settings.schedules[name],
+                end,
+                experiment.settings.num_steps,
+            )
 
 
 def _test_terms(bound: Bound, run: int) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
   python -m experiments.benchmark                 # ours alone
   python -m experiments.benchmark --peer=torch    # beside PyTorch eager, NCHW and channels_last
+  python -m experiments.benchmark --dataset=dsprites --part=gather    # what the data costs
+  python -m experiments.benchmark --decode=10000  # JPEGs of an image folder
 
 Each contender is a process of its own that waits while another works. A round lets
 each take the same number of steps; the ratio is the median over rounds of ours / peer.
@@ -10,6 +12,7 @@ each take the same number of steps; the ratio is the median over rounds of ours 
 import json
 import os
 import pathlib
+import resource
 import statistics
 import subprocess
 import sys
@@ -23,44 +26,28 @@ from betavae_jax.checks import check_name
 from experiments import cli
 
 PEERS = {"torch": ("torch", "torch_channels_last")}
+PARTS = ("gather",)
 
 _PEER = flags.DEFINE_list("peer", [], f"Frameworks to measure beside ours: {', '.join(PEERS)}.")
+_PART = flags.DEFINE_list("part", [], f"Parts of our step to measure: {', '.join(PARTS)}.")
 _ROUNDS = flags.DEFINE_integer("rounds", 9, "Rounds in turn.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 20, "Steps of each contender in a round.", lower_bound=1)
-_NETWORK = flags.DEFINE_string("network", "conv_locatello", "The network of both.")
+_DATASET = flags.DEFINE_string("dataset", "blobs", "What ours reads: 64×64 images.")
+_NETWORK = flags.DEFINE_string("network", "conv_locatello", "The network of all.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Examples in a batch.", lower_bound=1)
 _RUNS = flags.DEFINE_integer("runs", 1, "Runs of ours in one program.", lower_bound=1)
+_DECODE = flags.DEFINE_integer("decode", 0, "Instead: decode so many JPEGs of 200 pixels.")
 _OUTPUT = flags.DEFINE_string("output", None, "A JSON file for the figures.")
 _WORKER = flags.DEFINE_string("worker", None, "Internal: the contender that this process is.")
 
 
-def _make_ours() -> Callable[[int], None]:
-    import jax
-    import numpy as np
+def _make_ours(part: str) -> Callable[[int], None]:
+    from experiments.peers import ours
 
-    from betavae_jax.fit import program_of
-    from betavae_jax.population import place_runs, replicate
-    from betavae_jax.runs.settings import Settings, build
-
-    experiment = build(
-        Settings(
-            data={"image_size": 64, "blob_margin": 10.0, "blob_sigma": 4.0},
-            network=_NETWORK.value,
-            batch_size=_BATCH_SIZE.value,
-            seed=tuple(range(_RUNS.value)),
-        )
+    experiment = ours.make_experiment(
+        _DATASET.value, _NETWORK.value, _BATCH_SIZE.value, _RUNS.value
     )
-    program = program_of(experiment)
-    arrays = replicate(experiment.splits.train.arrays, program.devices)
-    settings = place_runs(experiment.runs, program.devices)
-    carry = program.init(settings, arrays)
-
-    def advance(count: int) -> None:
-        nonlocal carry
-        steps = replicate(np.int32(count), program.devices)
-        carry = jax.block_until_ready(program.advance(carry, settings, arrays, steps))
-
-    return advance
+    return {"ours": ours.make_step, "gather": ours.make_gather}[part](experiment)
 
 
 def _make_torch(*, channels_last: bool) -> Callable[[int], None]:
@@ -71,23 +58,26 @@ def _make_torch(*, channels_last: bool) -> Callable[[int], None]:
 
 
 CONTENDERS: dict[str, Callable[[], Callable[[int], None]]] = {
-    "ours": _make_ours,
+    "ours": lambda: _make_ours("ours"),
+    "gather": lambda: _make_ours("gather"),
     "torch": lambda: _make_torch(channels_last=False),
     "torch_channels_last": lambda: _make_torch(channels_last=True),
 }
 
 
 def _work(name: str) -> int:
-    """Takes as many steps as each line of standard input says; prints the seconds."""
+    """Takes as many steps as each line of standard input says; prints seconds and peak MB."""
     advance = CONTENDERS[name]()
     for line in sys.stdin:
         began = time.perf_counter()
         advance(int(line))
-        print(time.perf_counter() - began, flush=True)
+        seconds = time.perf_counter() - began
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(seconds, peak, flush=True)
     return 0
 
 
-def _ask(worker: "subprocess.Popen[str]", steps: int) -> float:
+def _ask(worker: "subprocess.Popen[str]", steps: int) -> tuple[float, float]:
     if worker.stdin is None or worker.stdout is None:
         raise ValueError("expected a contender with pipes")
     worker.stdin.write(f"{steps}\n")
@@ -95,7 +85,8 @@ def _ask(worker: "subprocess.Popen[str]", steps: int) -> float:
     answer = worker.stdout.readline()
     if not answer:
         raise OSError(f"a contender ended with code {worker.wait()}; its message is above")
-    return float(answer)
+    seconds, peak = answer.split()
+    return float(seconds), float(peak)
 
 
 def _start(name: str) -> "subprocess.Popen[str]":
@@ -108,18 +99,31 @@ def _measure(names: list[str]) -> dict[str, Any]:
     workers = {name: _start(name) for name in names}
     try:
         # The first step of each compiles or warms up, and is told apart.
-        first = {name: _ask(worker, 1) for name, worker in workers.items()}
-        for worker in workers.values():
-            _ask(worker, _STEPS.value)
+        first = {name: _ask(worker, 1)[0] for name, worker in workers.items()}
+        memory = {name: _ask(worker, _STEPS.value)[1] for name, worker in workers.items()}
         rounds = [
-            {name: _ask(worker, _STEPS.value) / _STEPS.value for name, worker in workers.items()}
+            {name: _ask(worker, _STEPS.value)[0] / _STEPS.value for name, worker in workers.items()}
             for _ in range(_ROUNDS.value)
         ]
     finally:
         for worker in workers.values():
             worker.kill()
             worker.wait()
-    return {"first_call_s": first, "step_s": {n: [r[n] for r in rounds] for n in names}}
+    steps = {name: [r[name] for r in rounds] for name in names}
+    return {"first_call_s": first, "peak_rss_mb": memory, "step_s": steps}
+
+
+def _print(figures: dict[str, Any]) -> None:
+    ours = figures["step_s"]["ours"]
+    print(f"{'':>20} {'first call s':>12} {'step ms':>8} {'ours / it':>9} {'peak MB':>8}")
+    for name, times in figures["step_s"].items():
+        ratio = statistics.median(a / b for a, b in zip(ours, times, strict=True))
+        figures.setdefault("ours_over", {})[name] = ratio
+        print(
+            f"{name:>20} {figures['first_call_s'][name]:>12.1f} "
+            f"{1e3 * statistics.median(times):>8.2f} {ratio:>9.2f} "
+            f"{figures['peak_rss_mb'][name]:>8.0f}"
+        )
 
 
 def main() -> int:
@@ -128,19 +132,18 @@ def main() -> int:
         return _work(_WORKER.value)
     for peer in _PEER.value:
         check_name("peer", peer, PEERS)
-    names = ["ours", *(name for peer in _PEER.value for name in PEERS[peer])]
-    figures = _measure(names)
+    for part in _PART.value:
+        check_name("part", part, PARTS)
+    if _DECODE.value:
+        from experiments.peers.ours import decoding_rate
+
+        figures: dict[str, Any] = {"decoded_images_a_second": decoding_rate(_DECODE.value)}
+        print(f"{figures['decoded_images_a_second']:.0f} images a second")
+    else:
+        peers = (name for peer in _PEER.value for name in PEERS[peer])
+        figures = _measure(["ours", *_PART.value, *peers])
+        _print(figures)
     figures["cores"] = os.cpu_count()
-    ours = figures["step_s"]["ours"]
-    print(f"{'':>20} {'first call s':>12} {'step ms':>8} {'ours / it':>9}")
-    for name in names:
-        times = figures["step_s"][name]
-        ratio = statistics.median(a / b for a, b in zip(ours, times, strict=True))
-        figures.setdefault("ours_over", {})[name] = ratio
-        print(
-            f"{name:>20} {figures['first_call_s'][name]:>12.1f} "
-            f"{1e3 * statistics.median(times):>8.1f} {ratio:>9.2f}"
-        )
     if _OUTPUT.value:
         pathlib.Path(_OUTPUT.value).write_text(json.dumps(figures, indent=2) + "\n")
     return 0

@@ -58,13 +58,13 @@ def define_settings() -> None:
     flags.DEFINE_integer("log_every", default.log_every, "Steps that a line of the log covers.")
     flags.DEFINE_integer("evaluate_every", default.evaluate_every, "Steps, on the test split.")
     flags.DEFINE_boolean("tensorboard", default.tensorboard, "Write TensorBoard events.")
-    for name, (owners, value) in _coefficients().items():
-        flags.DEFINE_list(name, None, f"Of {owners}; {value:g} by default; a list is swept.")
-    for name, (owners, value) in _data_settings().items():
-        _define_like(name, value, f"Of the data set {owners}; {value} by default.")
+    for name, owners in _coefficients().items():
+        flags.DEFINE_list(name, None, f"A list is swept. Default: {_defaults(owners)}.")
+    for name, owners in _data_settings().items():
+        _define_like(name, owners, f"Of a data set. Default: {_defaults(owners)}.")
     for kind in _KINDS:
-        for name, (owners, value) in _settings_of(kind).items():
-            _define_like(name, value, f"Of the {kind} {owners}; {value!r} by default.")
+        for name, owners in _settings_of(kind).items():
+            _define_like(name, owners, f"Of a {kind}. Default: {_defaults(owners)}.")
 
 
 def read_settings() -> Settings:
@@ -125,8 +125,9 @@ def default_workdir(experiment: Experiment) -> pathlib.Path:
     return pathlib.Path("runs", "-".join(parts).replace(":", "_").replace("/", "_")[:200])
 
 
-def _define_like(name: str, value: Any, help_text: str) -> None:
-    """Defines a flag of the type of `value`; without it on the command line it is None."""
+def _define_like(name: str, owners: Mapping[str, Any], help_text: str) -> None:
+    """Defines a flag of the type of its defaults; without it on the command line it is None."""
+    value = next(iter(owners.values()))
     if isinstance(value, bool):
         flags.DEFINE_boolean(name, None, help_text)
     elif isinstance(value, int):
@@ -137,26 +138,30 @@ def _define_like(name: str, value: Any, help_text: str) -> None:
         flags.DEFINE_string(name, None, help_text)
 
 
-def _collect(sources: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, Any]]:
+def _defaults(owners: Mapping[str, Any]) -> str:
+    """Who takes a flag, and each one's default."""
+    return ", ".join(f"{owner} {value!r}" for owner, value in owners.items())
+
+
+def _collect(sources: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """For each name in the sources, who has it and its default there."""
-    found: dict[str, tuple[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for owner, settings in sorted(sources.items()):
         for name, value in settings.items():
-            owners = f"{found[name][0]}, {owner}" if name in found else owner
-            found[name] = (owners, value)
+            found.setdefault(name, {})[owner] = value
     return dict(sorted(found.items()))
 
 
-def _coefficients() -> dict[str, tuple[str, Any]]:
+def _coefficients() -> dict[str, dict[str, Any]]:
     return _collect({n: make().Coefficients()._asdict() for n, make in OBJECTIVES.items()})
 
 
-def _data_settings() -> dict[str, tuple[str, Any]]:
+def _data_settings() -> dict[str, dict[str, Any]]:
     # Any member stands for a collection: all of them take the same settings.
     return _collect({name: dataset_settings(name) for name in DATASETS})
 
 
-def _settings_of(kind: str) -> dict[str, tuple[str, Any]]:
+def _settings_of(kind: str) -> dict[str, dict[str, Any]]:
     """The flags of the settings of objectives, networks or likelihoods."""
     found = _collect({name: keyword_settings(make) for name, make in _KINDS[kind].items()})
     return {f"{kind}_{name}": value for name, value in found.items()}

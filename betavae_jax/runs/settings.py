@@ -223,7 +223,14 @@ def build(settings: Settings) -> Experiment:
     x_shape = data_shape(splits.train)
     settings = resolve(settings, x_shape)
     network = NETWORKS[settings.network](x_shape, settings.num_latents, **settings.network_settings)
-    model = make_model(network, make_likelihood(settings), precision=settings.precision)
+    likelihood = make_likelihood(settings)
+    if likelihood.unit_interval and len(x_shape) == 1:
+        real = [name for name, make in LIKELIHOODS.items() if not make().unit_interval]
+        raise InputError(
+            f"expected a likelihood of real values ({', '.join(sorted(real))}) for vectors; "
+            f"got {settings.likelihood}"
+        )
+    model = make_model(network, likelihood, precision=settings.precision)
     shards: Shards | tuple[()] = ()
     if settings.device_memory_mb is not None:
         budget = settings.device_memory_mb * _BYTES_A_MEGABYTE

@@ -1,28 +1,44 @@
-"""A plain PyTorch VAE of the shape of `conv_locatello`, eager, as one would write it."""
+"""Plain PyTorch VAEs, eager, as one would write them: of `conv_locatello`'s and `conv`'s shapes."""
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 _WIDTHS = (32, 32, 64, 64)
 
 
-def make_networks(num_latents: int) -> tuple[nn.Module, nn.Module]:
-    """Makes encoder and decoder for 64×64×1: 4×4 stride-2 kernels throughout, FC 256."""
+def make_networks(
+    num_latents: int,
+    channels: tuple[int, ...] = _WIDTHS,
+    fully_connected: tuple[int, ...] = (256,),
+) -> tuple[nn.Module, nn.Module]:
+    """Makes encoder and decoder with 4×4 stride-2 kernels for sides of 4 · 2ⁿ, one channel.
+
+    Args:
+      num_latents: D.
+      channels: Output channels of the n convolutions; the decoder mirrors them.
+      fully_connected: Widths of the layers between the last convolution and the code.
+    """
     encoder: list[nn.Module] = []
-    channels = 1
-    for width in _WIDTHS:
-        encoder += [nn.Conv2d(channels, width, 4, 2, 1), nn.ReLU()]
-        channels = width
-    encoder += [nn.Flatten(), nn.Linear(1024, 256), nn.ReLU(), nn.Linear(256, 2 * num_latents)]
-    decoder: list[nn.Module] = [nn.Linear(num_latents, 256), nn.ReLU(), nn.Linear(256, 1024)]
-    decoder += [nn.ReLU(), nn.Unflatten(1, (64, 4, 4))]
-    for width in (64, 32, 32):
-        decoder += [nn.ConvTranspose2d(channels, width, 4, 2, 1), nn.ReLU()]
-        channels = width
-    decoder += [nn.ConvTranspose2d(channels, 1, 4, 2, 1)]
-    return nn.Sequential(*encoder), nn.Sequential(*decoder)
+    inputs = 1
+    for width in channels:
+        encoder += [nn.Conv2d(inputs, width, 4, 2, 1), nn.ReLU()]
+        inputs = width
+    flat = 16 * channels[-1]
+    encoder += [nn.Flatten()]
+    decoder: list[nn.Module] = []
+    inputs, outputs = flat, num_latents
+    for width in fully_connected:
+        encoder += [nn.Linear(inputs, width), nn.ReLU()]
+        decoder += [nn.Linear(outputs, width), nn.ReLU()]
+        inputs = outputs = width
+    encoder += [nn.Linear(inputs, 2 * num_latents)]
+    decoder += [nn.Linear(outputs, flat), nn.ReLU(), nn.Unflatten(1, (channels[-1], 4, 4))]
+    for before, after in zip(channels[::-1], (*channels[-2::-1], 1), strict=True):
+        decoder += [nn.ConvTranspose2d(before, after, 4, 2, 1), nn.ReLU()]
+    return nn.Sequential(*encoder), nn.Sequential(*decoder[:-1])
 
 
 def make_step(batch_size: int, num_latents: int, *, channels_last: bool) -> Any:
@@ -49,3 +65,53 @@ def make_step(batch_size: int, num_latents: int, *, channels_last: bool) -> Any:
             optimizer.step()
 
     return advance
+
+
+def train_and_evaluate(
+    train: np.ndarray,
+    test: np.ndarray,
+    *,
+    seed: int,
+    num_steps: int,
+    batch_size: int,
+    num_latents: int,
+    learning_rate: float,
+) -> float:
+    """Trains a VAE on 28×28 grey images, padded to 32, and evaluates it on others.
+
+    Args:
+      train: `[N, 28, 28]` uint8.
+      test: `[M, 28, 28]` uint8.
+      seed: Of the parameters, the batches and the samples.
+      num_steps: Adam steps.
+      batch_size: Examples in a batch, drawn with replacement.
+      num_latents: D.
+      learning_rate: Of Adam.
+
+    Returns:
+      The mean ELBO of the test images, one sample each, in nats.
+    """
+    torch.manual_seed(seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    networks = make_networks(num_latents, (32, 32, 32), (256, 256))
+    encoder, decoder = (network.to(device) for network in networks)
+    images, held_out = (torch.from_numpy(a).to(device) for a in (train, test))
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=learning_rate)
+
+    def negative_elbo(pixels: torch.Tensor) -> torch.Tensor:
+        x = pixels[:, None].float() / 255
+        mean, log_variance = encoder(nn.functional.pad(x, (2, 2, 2, 2))).chunk(2, dim=1)
+        z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+        logits = decoder(z)[:, :, 2:-2, 2:-2]  # the likelihood counts real pixels only
+        bce = nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum()
+        return (bce + kl) / len(x)
+
+    for _ in range(num_steps):
+        batch = images[torch.randint(len(images), (batch_size,), device=device)]
+        optimizer.zero_grad(set_to_none=True)
+        negative_elbo(batch).backward()
+        optimizer.step()
+    with torch.no_grad():
+        parts = [float(negative_elbo(part)) * len(part) for part in held_out.split(1_000)]
+    return -sum(parts) / len(held_out)

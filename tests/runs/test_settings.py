@@ -94,13 +94,19 @@ def test_the_settings_of_every_data_set_go_through_json(dataset):
 def test_a_data_dir_is_absolute(given, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = resolve(Settings(dataset="arrays", data={"data_dir": given}))
-    assert settings.data == {"data_dir": str(tmp_path / "images.npz")}
+    assert settings.data["data_dir"] == str(tmp_path / "images.npz")
 
 
 def test_a_data_dir_in_the_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/somebody")
     settings = resolve(Settings(dataset="arrays", data={"data_dir": "~/images.npz"}))
-    assert settings.data == {"data_dir": "/home/somebody/images.npz"}
+    assert settings.data["data_dir"] == "/home/somebody/images.npz"
+
+
+def test_a_picture_is_absolute_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = resolve(Settings(dataset="dsprites_scream", data={"picture": "p.png"}))
+    assert settings.data["picture"] == str(tmp_path / "p.png")
 
 
 def test_an_empty_data_dir_is_not_the_working_folder():
