@@ -12,6 +12,7 @@ from betavae_jax.metrics.results import Result, library_versions
 from betavae_jax.metrics.rows import check_train_and_test
 
 _SMALL = 1e-11  # the convention's addend: an unused latent or factor has importance spread evenly
+_ROUNDING = 1e-12
 
 
 class DciScores(NamedTuple):
@@ -68,7 +69,8 @@ def _concentration(p: np.ndarray) -> np.ndarray:
     """1 − the normalised entropy of each row of `p [A, B]`."""
     share = p + _SMALL
     share /= share.sum(axis=1, keepdims=True)
-    return np.clip(1.0 - entr(share).sum(axis=1) / np.log(p.shape[1]), 0.0, 1.0)
+    concentration = 1.0 - entr(share).sum(axis=1) / np.log(p.shape[1])
+    return np.where(concentration < _ROUNDING, 0.0, concentration)
 
 
 def dci(
