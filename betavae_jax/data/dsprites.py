@@ -12,6 +12,7 @@ import numpy as np
 from betavae_jax.checks import InputError
 from betavae_jax.data.dsprites_file import read_published
 from betavae_jax.data.files import reading
+from betavae_jax.data.memory import allocate
 from betavae_jax.data.sprites import (
     FACTOR_NAMES,
     FACTOR_SIZES,
@@ -235,7 +236,7 @@ def _packed_images(data_dir: str | os.PathLike[str] | None) -> np.ndarray:
 def _draw_images() -> np.ndarray:
     import tqdm
 
-    packed = np.zeros((NUM_SPRITES, NUM_POSITIONS, PACKED_SIZE), np.uint8)
+    packed = allocate((NUM_SPRITES, NUM_POSITIONS, PACKED_SIZE), np.uint8)
     with tqdm.tqdm(packed, "drawing dSprites", unit="sprite", delay=_SILENT_SECONDS) as bar:
         for sprite, images in enumerate(bar):
             images[:] = draw_sprite(sprite)

@@ -11,6 +11,7 @@ import numpy as np
 from betavae_jax.checks import InputError
 from betavae_jax.data.cache import cached_arrays
 from betavae_jax.data.files import reading
+from betavae_jax.data.memory import allocate
 from betavae_jax.data.sprites import IMAGE_SIZE, NUM_IMAGES, PACKED_SIZE
 
 _FILE = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
@@ -54,7 +55,7 @@ def _read_images(path: pathlib.Path) -> np.ndarray:
     """Reads and packs the images of the published file, a few at a time."""
     import tqdm
 
-    packed = np.zeros((NUM_IMAGES, PACKED_SIZE), np.uint8)
+    packed = allocate((NUM_IMAGES, PACKED_SIZE), np.uint8)
     starts = range(0, NUM_IMAGES, _IMAGES_AT_ONCE)
     with reading(path), zipfile.ZipFile(path) as archive:
         if _MEMBER not in archive.namelist():

@@ -61,7 +61,10 @@ def make_gather(experiment: Experiment) -> Callable[[int], None]:
         shape = jax.eval_shape(data.gather, arrays, np.zeros(1, np.int32), jax.random.key(0))
         return jax.lax.fori_loop(0, count, body, jax.numpy.zeros(shape.shape[1:]))
 
-    return lambda count: jax.block_until_ready(loop(arrays, np.int32(count))) and None
+    def advance(count: int) -> None:
+        jax.block_until_ready(loop(arrays, np.int32(count)))
+
+    return advance
 
 
 def decoding_rate(count: int) -> float:
