@@ -79,6 +79,6 @@ def draw_features(
     for start in range(0, num_points, _POINTS_AT_ONCE):
         points = min(_POINTS_AT_ONCE, num_points - start)
         factor, first, second = source.draw_pairs(rng, points, batch_size)
-        features.append(np.abs(first - second).mean(axis=1, dtype=np.float64))
+        features.append(np.abs(first - second).mean(axis=1))
         factors.append(factor)
     return np.concatenate(features), np.concatenate(factors)

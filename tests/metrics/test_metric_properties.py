@@ -259,7 +259,9 @@ def test_test_rows_must_fit(small, name):
     with pytest.raises(InputError, match="every value of factor 0; got 1 in the test rows only"):
         call(
             name,
-            spoil(small, factors_test=np.maximum(small.factors_test, [[2, 0, 0]]) + [[1, 0, 0]]),
+            spoil(
+                small, factors_test=1 + np.maximum(small.factors_test, [[2, 0, 0]]) - [[0, 1, 1]]
+            ),
         )
     with pytest.raises(InputError, match="of one width"):
         call(name, spoil(small, codes_test=small.codes_test[:, 1:]))
