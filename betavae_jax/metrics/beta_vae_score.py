@@ -35,7 +35,7 @@ def beta_vae_score(
       InputError: If there is one factor only, a setting is too small, or the source refuses.
 
     References:
-      Higgins et al. (2017), "beta-VAE", section 3 and algorithm 1; the classifier is a logistic
+      Higgins et al. (2017), "beta-VAE", section 3; the classifier is a logistic
       regression as in Locatello et al. (2019).
     """
     if source.num_factors < 2:

@@ -51,7 +51,7 @@ def infomec(
         cannot be scored.
 
     References:
-      Hsu et al. (2023), "Disentanglement via latent quantization", section 4; Ross (2014),
+      Hsu et al. (2023), "Disentanglement via latent quantization", on InfoMEC; Ross (2014),
       "Mutual information between discrete and continuous data sets", for the estimate.
     """
     check_name("active", active, _ACTIVE)

@@ -33,8 +33,8 @@ def irs(
       InputError: If a factor value has fewer than 20 rows, or an array cannot be scored.
 
     References:
-      Suter et al. (2019), "Robustly disentangled causal mechanisms", section 4; the quantile is
-      Locatello et al.'s (2019).
+      Suter et al. (2019), "Robustly disentangled causal mechanisms"; the quantile is Locatello
+      et al.'s (2019).
     """
     codes = check_codes(codes)
     factors = check_labels(factors, len(codes))

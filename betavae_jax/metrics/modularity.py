@@ -43,8 +43,8 @@ def modularity(
 
     References:
       Ridgeway & Mozer (2018), "Learning deep disentangled embeddings with the F-statistic
-      loss", section 2, as implemented by Locatello et al. (2019): the area under the curve is
-      not rescaled.
+      loss", on modularity and explicitness, as implemented by Locatello et al. (2019): the area
+      under the curve is not rescaled.
     """
     arrays = check_train_and_test(codes_train, factors_train, codes_test, factors_test)
     codes_train, factors_train, codes_test, factors_test = arrays

@@ -44,7 +44,7 @@ def udr(
 
     References:
       Duan et al. (2020), "Unsupervised model selection for variational disentangled
-      representation learning", section 4.
+      representation learning", on unsupervised disentanglement ranking.
     """
     check_name("correlation", correlation, _CORRELATIONS)
     check_at_least("min_kl", min_kl, 0.0)

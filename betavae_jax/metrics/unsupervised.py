@@ -25,8 +25,8 @@ def unsupervised(codes: np.ndarray, *, bins: int = 20) -> Result:
 
     References:
       Locatello et al. (2019), "Challenging common assumptions in the unsupervised learning of
-      disentangled representations", section 5.3 and appendix; Watanabe (1960) for the total
-      correlation.
+      disentangled representations", on the correlation of mean representations; Watanabe (1960)
+      for the total correlation.
     """
     codes = check_codes(codes, latents=2)
     check_enough("rows", len(codes), bins * bins, f"a table has {bins} × {bins} cells")

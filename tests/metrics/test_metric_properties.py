@@ -297,6 +297,13 @@ def test_the_exact_trees_do_not_depend_on_processes(small):
         dci(*arrays, trees="forest")
 
 
+@pytest.mark.parametrize("name", ["beta_vae_score", "dci", "sap", "modularity", "infomec"])
+def test_an_absent_library_is_named(small, name, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda module: None)
+    with pytest.raises(InputError, match=r"expected .* to be installed .*betavae_jax\[metrics\]"):
+        call(name, spoil(small))
+
+
 def test_import_loads_no_heavy_library():
     code = (
         "import sys, betavae_jax.metrics\n"
