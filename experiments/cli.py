@@ -48,6 +48,12 @@ def run(main: Callable[[], int]) -> NoReturn:
     raise SystemExit(0)  # app.run does not return; this tells the type checker
 
 
+def stopped_by(number: int, step: int) -> int:
+    """Says where a signal stopped training; returns the exit code for it."""
+    print(f"stopped at step {step}, run again to resume")
+    return EXIT_TERMINATED if number == signal.SIGTERM else EXIT_INTERRUPTED
+
+
 def exclude_nondeterministic_operations() -> None:
     """Asks XLA for the same bits at every call on a GPU; to be called before JAX starts."""
     asked = "--xla_gpu_deterministic_ops=true"

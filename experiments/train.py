@@ -9,31 +9,18 @@ same command again goes on where the last one stopped.
 """
 
 import pathlib
-import signal
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from absl import flags, logging
+from absl import flags
 
-from betavae_jax.evaluation import evaluate
-from betavae_jax.fit import program_of
-from betavae_jax.fit_directory import fit_directory
 from betavae_jax.population import num_runs, take_runs
-from betavae_jax.report import write_report
-from betavae_jax.runs.directory import (
-    REPORT,
-    RESULTS,
-    check_directory,
-    locked,
-    prepare_directory,
-)
-from betavae_jax.runs.records import write_json
-from betavae_jax.runs.settings import Experiment, build, describe_program, to_config
-from betavae_jax.runs.tensorboard import write_figures
-from betavae_jax.training import Program
+from betavae_jax.runs.directory import REPORT
+from betavae_jax.runs.settings import build
 from experiments import cli, settings_flags
-from experiments.settings_flags import default_workdir, define_settings, flags_of, read_settings
+from experiments.directory import train_directory
+from experiments.settings_flags import default_workdir, define_settings, read_settings
 
 define_settings()
 flags.adopt_module_key_flags(settings_flags)  # so that --help shows them
@@ -53,36 +40,18 @@ def main() -> int:
         cli.exclude_nondeterministic_operations()
     experiment = build(read_settings())
     workdir = pathlib.Path(_WORKDIR.value or default_workdir(experiment))
-    program = program_of(experiment)
-    described = describe_program(
-        experiment, program.vectorized_runs, deterministic=_DETERMINISTIC.value
+    trained = train_directory(
+        experiment,
+        workdir,
+        overwrite=_OVERWRITE.value,
+        allow_inexact_resume=_INEXACT.value,
+        deterministic=_DETERMINISTIC.value,
     )
-    config = to_config(experiment.settings, described)
-    permissions = {"overwrite": _OVERWRITE.value, "allow_inexact_resume": _INEXACT.value}
-    check_directory(workdir, config, **permissions)
-    with locked(workdir):
-        check_directory(workdir, config, **permissions)  # it may have changed until it was ours
-        mine = {"workdir": workdir, "deterministic": _DETERMINISTIC.value}
-        repeat = {**mine, **flags_of(experiment.settings)}
-        prepare_directory(workdir, config, repeat, overwrite=_OVERWRITE.value)
-        if not described["deterministic"]:
-            logging.warning("--nodeterministic: resuming will not be bit-exact")
-        return _train(experiment, program, workdir)
-
-
-def _train(experiment: Experiment, program: Program, workdir: pathlib.Path) -> int:
-    fitted = fit_directory(experiment, program, workdir)
+    fitted = trained.fitted
     if fitted.signal:
-        print(f"stopped at step {fitted.step}, run again to resume")
-        terminated = fitted.signal == signal.SIGTERM
-        return cli.EXIT_TERMINATED if terminated else cli.EXIT_INTERRUPTED
-    if not (workdir / RESULTS).exists():
-        results = evaluate(experiment, program, fitted.carry)
-        write_report(workdir, experiment, fitted.carry, results)
-        if experiment.settings.tensorboard:
-            write_figures(workdir, results["runs"])
-        write_json(workdir / RESULTS, results)  # last: where it stands, the report does
-        _say(results)
+        return cli.stopped_by(fitted.signal, fitted.step)
+    if trained.results:
+        _say(trained.results)
     else:
         print(f"finished already, at step {fitted.step}; a larger --num_steps goes on")
     print(f"report: {workdir / REPORT}")

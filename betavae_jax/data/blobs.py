@@ -1,6 +1,7 @@
-"""White dots on black: two known factors, drawn on the device from the index."""
+"""White dots on black: position and radius known, drawn on the device from the index."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,12 +12,14 @@ from betavae_jax.checks import InputError, check_at_least, check_name, check_pos
 from betavae_jax.types import Array, Dataset, FactorSpace, Splits
 
 _MAX_GRID = 32768  # an index into the grid must fit an int32
+_FACTORS = ("x", "y", "radius")
 
 
 class BlobArrays(NamedTuple):
     """All that an image is drawn from."""
 
     centres: Array | np.ndarray  # [blob_grid] float32, pixels, the same for columns and rows
+    sigmas: Array | np.ndarray  # [blob_radii] float32, pixels
 
 
 def load_blobs(
@@ -26,12 +29,15 @@ def load_blobs(
     blob_grid: int = 32,
     blob_margin: float = 9.0,
     blob_shape: str = "gaussian",
+    blob_radii: int = 1,
+    blob_radius_span: float = 0.5,
 ) -> Splits:
     """Loads the white dot on black, centred on each point of a square lattice.
 
     Factor 0, `x`, is the position along the columns and factor 1, `y`, along the
-    rows; example `index` is the dot at x = index // blob_grid, y = index % blob_grid.
-    Pixel (r, c) is sampled at its centre, (c + ½, r + ½).
+    rows; with several radii, factor 2 is `radius`. Examples stand in row-major order:
+    with one radius, example `index` is the dot at x = index // blob_grid, y = index %
+    blob_grid. Pixel (r, c) is sampled at its centre, (c + ½, r + ½).
 
     Args:
       image_size: height and width in pixels, 8 to 256.
@@ -40,6 +46,9 @@ def load_blobs(
       blob_grid: lattice points per side; there are blob_grid² examples.
       blob_margin: pixels from the border to the first and the last lattice point.
       blob_shape: `gaussian`, exp(-d²/2σ²), or `disc`, 1 where d ≤ σ.
+      blob_radii: widths of the dot, evenly spaced; there are as many times more examples.
+      blob_radius_span: they lie within blob_sigma · (1 ± blob_radius_span), above 0 and
+        below 1; of no effect with one radius.
 
     Returns:
       The full grid, `[image_size, image_size, 1]` an image, to learn from; no test split.
@@ -61,34 +70,41 @@ def load_blobs(
             f"expected blob_margin to be below half the image, {image_size / 2:g};"
             f" got {blob_margin}"
         )
+    check_at_least("blob_radii", blob_radii, 1, integer=True)
+    check_positive("blob_radius_span", blob_radius_span)
+    if blob_radius_span >= 1:
+        raise InputError(f"expected blob_radius_span to be below 1; got {blob_radius_span}")
+    if blob_grid**2 * blob_radii > _MAX_GRID**2:
+        raise InputError(f"expected at most {_MAX_GRID**2} dots; got {blob_grid**2 * blob_radii}")
     centres = np.linspace(blob_margin, image_size - blob_margin, blob_grid).astype(np.float32)
-    draw = functools.partial(
-        _draw, image_size=image_size, sigma=float(blob_sigma), shape=_SHAPES[blob_shape]
-    )
+    scales = 1 + blob_radius_span * np.linspace(-1, 1, blob_radii) if blob_radii > 1 else [1.0]
+    sigmas = (blob_sigma * np.asarray(scales)).astype(np.float32)
+    sizes = (blob_grid, blob_grid, blob_radii)
+    num_factors = 3 if blob_radii > 1 else 2
     dataset = Dataset(
-        arrays=BlobArrays(centres),
-        gather=draw,
-        factors=_factors,
-        space=FactorSpace(("x", "y"), (blob_grid, blob_grid), full_grid=True),
-        num_examples=blob_grid**2,
+        arrays=BlobArrays(centres, sigmas),
+        gather=functools.partial(_draw, image_size=image_size, shape=_SHAPES[blob_shape]),
+        factors=lambda arrays, index: _factors(arrays, index)[..., :num_factors],
+        space=FactorSpace(_FACTORS[:num_factors], sizes[:num_factors], full_grid=True),
+        num_examples=math.prod(sizes),
     )
     return Splits(train=dataset, test=None)
 
 
-def _gaussian(dx: Array, dy: Array, sigma: float) -> Array:
-    """`[B, W]` and `[B, H]` distances to the centre -> `[B, H, W]`."""
+def _gaussian(dx: Array, dy: Array, sigma: Array) -> Array:
+    """`[B, W]` and `[B, H]` distances to the centre, σ `[B, 1]` -> `[B, H, W]`."""
     # exp(-(dx² + dy²)/2σ²) is a product of one profile along each side
     row, column = (jnp.exp(-((d / sigma) ** 2) / 2) for d in (dy, dx))
     return row[:, :, None] * column[:, None, :]
 
 
-def _disc(dx: Array, dy: Array, sigma: float) -> Array:
-    """`[B, W]` and `[B, H]` distances to the centre -> `[B, H, W]`."""
+def _disc(dx: Array, dy: Array, sigma: Array) -> Array:
+    """`[B, W]` and `[B, H]` distances to the centre, σ `[B, 1]` -> `[B, H, W]`."""
     squared = (dy**2)[:, :, None] + (dx**2)[:, None, :]
-    return (squared <= sigma**2).astype(jnp.float32)
+    return (squared <= (sigma**2)[:, :, None]).astype(jnp.float32)
 
 
-_SHAPES: dict[str, Callable[[Array, Array, float], Array]] = {
+_SHAPES: dict[str, Callable[[Array, Array, Array], Array]] = {
     "gaussian": _gaussian,
     "disc": _disc,
 }
@@ -100,18 +116,20 @@ def _draw(
     key: Array,
     *,
     image_size: int,
-    sigma: float,
-    shape: Callable[[Array, Array, float], Array],
+    shape: Callable[[Array, Array, Array], Array],
 ) -> Array:
     """`[B]` -> `[B, H, W, 1]` float32 in [0, 1]."""
     del key  # nothing here is random
     pixels = jnp.arange(image_size, dtype=jnp.float32) + 0.5
-    centres = jnp.take(arrays.centres, _factors(arrays, index), axis=0, mode="clip")  # [B, 2]
+    factors = _factors(arrays, index)
+    centres = jnp.take(arrays.centres, factors[:, :2], axis=0, mode="clip")  # [B, 2]
+    sigma = jnp.take(arrays.sigmas, factors[:, 2:], axis=0, mode="clip")  # [B, 1]
     distances = pixels[None, None, :] - centres[:, :, None]  # [B, 2, image_size]
     return shape(distances[:, 0], distances[:, 1], sigma)[..., None]
 
 
 def _factors(arrays: BlobArrays, index: Array) -> Array:
-    """`[B]` -> `[B, 2]` int32: the column and the row of the lattice, row-major."""
-    grid = arrays.centres.shape[0]
-    return jnp.stack([index // grid, index % grid], axis=-1).astype(jnp.int32)
+    """`[B]` -> `[B, 3]` int32: the column and the row of the lattice and the radius, row-major."""
+    grid, radii = arrays.centres.shape[0], arrays.sigmas.shape[0]
+    place = index // radii
+    return jnp.stack([place // grid, place % grid, index % radii], axis=-1).astype(jnp.int32)

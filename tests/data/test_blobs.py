@@ -10,6 +10,7 @@ import pytest
 
 from betavae_jax.checks import InputError
 from betavae_jax.data.blobs import load_blobs
+from betavae_jax.types import FactorSpace
 
 KEY = jax.random.key(0)
 DRAW = {
@@ -136,3 +137,35 @@ def test_settings_out_of_range_are_refused(settings, expected):
     with pytest.raises(InputError, match=expected) as caught:
         load_blobs(**settings)
     assert "\n" not in str(caught.value)
+
+
+def test_several_radii_are_a_third_factor():
+    settings = {"image_size": 16, "blob_grid": 3, "blob_margin": 6.0, "blob_sigma": 2.0}
+    data = load_blobs(**settings, blob_radii=5, blob_radius_span=0.25).train
+    assert data.space == FactorSpace(("x", "y", "radius"), (3, 3, 5), full_grid=True)
+    assert data.num_examples == 45
+    index = np.arange(45)
+    factors = np.stack(np.unravel_index(index, (3, 3, 5)), axis=1)
+    np.testing.assert_array_equal(data.factors(data.arrays, index), factors)
+    np.testing.assert_allclose(data.arrays.sigmas, [1.5, 1.75, 2.0, 2.25, 2.5])
+    images = np.asarray(data.gather(data.arrays, index, jax.random.key(0)))
+    middle = load_blobs(**settings).train
+    expected = middle.gather(middle.arrays, np.arange(9), jax.random.key(0))
+    np.testing.assert_array_equal(images[2::5], expected)
+    # The mass of a gaussian is 2πσ², so far from the border.
+    mass = images[4 * 5 : 5 * 5].sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(mass, 2 * np.pi * np.asarray(data.arrays.sigmas) ** 2, rtol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"blob_radii": 0}, "expected blob_radii"),
+        ({"blob_radii": 3, "blob_radius_span": 1.0}, "below 1"),
+        ({"blob_radii": 3, "blob_radius_span": 0.0}, "above 0"),
+        ({"blob_radii": 10**9}, "at most"),
+    ],
+)
+def test_radii_out_of_range(settings, message):
+    with pytest.raises(InputError, match=message):
+        load_blobs(**settings)

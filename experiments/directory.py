@@ -1,0 +1,72 @@
+"""Training and evaluating a population in its run directory, from any driver."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from absl import logging
+
+from betavae_jax.evaluation import evaluate
+from betavae_jax.fit import Fitted, program_of
+from betavae_jax.fit_directory import fit_directory
+from betavae_jax.report import write_report
+from betavae_jax.runs.directory import RESULTS, check_directory, locked, prepare_directory
+from betavae_jax.runs.records import write_json
+from betavae_jax.runs.settings import Experiment, describe_program, to_config
+from betavae_jax.runs.tensorboard import write_figures
+from betavae_jax.training import Program
+from experiments.settings_flags import flags_of
+
+
+class Trained(NamedTuple):
+    """A population after training, or where a signal ended it."""
+
+    program: Program
+    fitted: Fitted
+    results: dict[str, Any] | None  # None where they stood already, or a signal came
+
+
+def train_directory(
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    *,
+    overwrite: bool = False,
+    allow_inexact_resume: bool = False,
+    deterministic: bool = True,
+) -> Trained:
+    """Trains in a run directory, evaluates and reports; goes on where it had stopped.
+
+    Args:
+      experiment: What to train.
+      workdir: The directory.
+      overwrite: Whether to start anew where a run stands already.
+      allow_inexact_resume: Whether to go on although versions, hardware or data have changed.
+      deterministic: Whether accelerators were asked for the same bits at every call.
+
+    Returns:
+      Where it ended.
+
+    Raises:
+      InputError: If the directory holds another configuration, or is in use.
+    """
+    program = program_of(experiment)
+    described = describe_program(experiment, program.vectorized_runs, deterministic=deterministic)
+    config = to_config(experiment.settings, described)
+    permissions = {"overwrite": overwrite, "allow_inexact_resume": allow_inexact_resume}
+    check_directory(workdir, config, **permissions)
+    with locked(workdir):
+        check_directory(workdir, config, **permissions)  # it may have changed until it was ours
+        mine = {"workdir": workdir, "deterministic": deterministic}
+        repeat: Mapping[str, Any] = {**mine, **flags_of(experiment.settings)}
+        prepare_directory(workdir, config, repeat, overwrite=overwrite)
+        if not described["deterministic"]:
+            logging.warning("--nodeterministic: resuming will not be bit-exact")
+        fitted = fit_directory(experiment, program, workdir)
+        if fitted.signal or (workdir / RESULTS).exists():
+            return Trained(program, fitted, None)
+        results = evaluate(experiment, program, fitted.carry)
+        write_report(workdir, experiment, fitted.carry, results)
+        if experiment.settings.tensorboard:
+            write_figures(workdir, results["runs"])
+        write_json(workdir / RESULTS, results)  # last: where it stands, the report does
+        return Trained(program, fitted, results)
