@@ -121,6 +121,11 @@ class Model(NamedTuple):
     mean: Callable[[Any], Array]  # natural -> x [B, ...]
 
 
+def leave_data(data: Dataset) -> Dataset:
+    """Adds nothing to a set."""
+    return data
+
+
 class Objective(NamedTuple):
     """What a run minimises.
 
@@ -139,6 +144,8 @@ class Objective(NamedTuple):
     optimizer: Callable[[Array], optax.GradientTransformation]  # of the learning rate
     critic_optimizer: Callable[[Array], optax.GradientTransformation]
     schedules: tuple[tuple[str, str], ...] = ()  # as published: (coefficient, specification)
+    prepare: Callable[[Dataset], Dataset] = leave_data
+    # ^ on the host, once, before training: adds to a set what `draw` looks up there
 
 
 class Schedule(NamedTuple):

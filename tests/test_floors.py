@@ -15,6 +15,7 @@ FLOORS = {
     "divergences": 1,
     "schedules": 1,
     "layers": 1,
+    "critics": 1,
     "networks": 2,
     "objectives": 2,
     "data": 2,
@@ -30,13 +31,24 @@ FLOORS = {
     "fit": 7,
     "fit_directory": 7,
     "evaluation": 7,
+    "restore": 7,
     "report": 7,
     "estimator": 8,
     "export": 8,
 }
 EXPERIMENTS = 9
 # The files of a floor that compose others of it, lowest first.
-WITHIN = {"population": 0, "codes": 1, "feed": 1, "fit": 2, "fit_directory": 3}
+WITHIN = {
+    "gaussian": 0,
+    "layers": 0,
+    "divergences": 1,
+    "critics": 1,
+    "population": 2,
+    "codes": 3,
+    "feed": 3,
+    "fit": 4,
+    "fit_directory": 5,
+}
 
 
 def module_of(path):

@@ -72,7 +72,8 @@ def make_shards(data: Dataset, budget: int, batch_size: int) -> Shards | tuple[(
         del arrays, num_examples
         return jax.random.randint(key, shape, 0, rows)
 
-    part = data._replace(arrays=load(0), draw=draw)
+    space = data.space and data.space._replace(full_grid=False)  # a row is no index into the grid
+    part = data._replace(arrays=load(0), draw=draw, space=space)
     return Shards(part, load, count, math.ceil(rows / batch_size))
 
 

@@ -1,7 +1,5 @@
 """What every network is assembled with: settings, activations and initial values."""
 
-import itertools
-import math
 from collections.abc import Callable
 from typing import TypeAlias, cast
 
@@ -10,12 +8,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from betavae_jax.checks import InputError, check_at_least, check_name, check_shape
+from betavae_jax.layers import draw_parameters
 from betavae_jax.types import Array, Network, Params, Posterior, Shape
 
 _LARGEST_LAYER = 65_536  # outputs
 _MOST_DIGITS = 9  # int() refuses thousands with an error of its own
 _NO_LAYERS = "none"
-_TRUNCATED_DEVIATION = 0.8796256610342398  # of a standard normal cut off at ±2
 
 Activation: TypeAlias = Callable[[Array], Array]
 
@@ -105,7 +103,7 @@ def assemble(encoder: nn.Module, decoder: nn.Module, x_shape: Shape, num_latents
             "encoder": jax.eval_shape(encoder.init, key, x)["params"],
             "decoder": jax.eval_shape(decoder.init, key, z)["params"],
         }
-        return _draw_parameters(key, shapes)
+        return draw_parameters(key, shapes)
 
     def encode(params: Params, x: Array) -> Posterior:
         check_shape("x", x.shape, (None, *x_shape))
@@ -116,29 +114,3 @@ def assemble(encoder: nn.Module, decoder: nn.Module, x_shape: Shape, num_latents
         return cast(Array, decoder.apply({"params": params}, z))
 
     return Network(init, encode, decode)
-
-
-def _draw_parameters(key: Array, shapes: Params) -> Params:
-    """Draws kernels from LeCun's truncated normal, as Flax does; biases are zero.
-
-    One draw serves all kernels: XLA takes about a second to compile each use of the
-    generator, and twenty for a population's network with one a layer.
-
-    Args:
-      key: A random key.
-      shapes: The parameters' shapes and types; a leaf of one axis is a bias.
-
-    Returns:
-      The parameters, a tree like `shapes`.
-    """
-    leaves, tree = jax.tree.flatten(shapes)
-    sizes = [leaf.size if leaf.ndim > 1 else 0 for leaf in leaves]
-    draws = jax.random.truncated_normal(key, -2.0, 2.0, (sum(sizes),))
-    pieces = jnp.split(draws, list(itertools.accumulate(sizes))[:-1])
-    parameters = [
-        piece.reshape(leaf.shape) / (_TRUNCATED_DEVIATION * math.sqrt(math.prod(leaf.shape[:-1])))
-        if leaf.ndim > 1
-        else jnp.zeros(leaf.shape)
-        for piece, leaf in zip(pieces, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(tree, parameters)
