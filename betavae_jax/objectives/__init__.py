@@ -6,12 +6,14 @@ is swept is a coefficient.
 
 from collections.abc import Callable
 
+from betavae_jax.objectives.beta_tcvae import beta_tcvae
 from betavae_jax.objectives.beta_vae import beta_vae
 from betavae_jax.objectives.capacity_vae import capacity_vae
 from betavae_jax.objectives.vae import vae
 from betavae_jax.types import Objective
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
+    "beta_tcvae": beta_tcvae,
     "beta_vae": beta_vae,
     "capacity_vae": capacity_vae,
     "vae": vae,

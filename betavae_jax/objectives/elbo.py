@@ -1,11 +1,13 @@
 """The evidence lower bound, from which every objective is composed."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import optax
 
 from betavae_jax import gaussian
+from betavae_jax.checks import check_at_least, check_positive
 from betavae_jax.types import Array, Dataset, Model, Params, Posterior, Shape
 
 
@@ -47,6 +49,24 @@ def draw_batch(key: Array, batch_size: int, data: Dataset) -> Array:
     return data.draw(data.arrays, key, (1, batch_size), data.num_examples)
 
 
+def make_draw(what: str, num_views: int = 1) -> Callable[[Array, int, Dataset], Array]:
+    """Makes the draw of an objective that compares the examples of a batch.
+
+    Args:
+      what: That needs two of them, for the error.
+      num_views: V, independent batches.
+
+    Returns:
+      `draw(key, batch_size, data) -> index [V, B]`, which refuses a batch of one.
+    """
+
+    def draw(key: Array, batch_size: int, data: Dataset) -> Array:
+        check_at_least(f"batch_size for {what}", batch_size, 2, integer=True)
+        return data.draw(data.arrays, key, (num_views, batch_size), data.num_examples)
+
+    return draw
+
+
 def no_critic(key: Array, x_shape: Shape, num_latents: int) -> Params:
     """The parameters of an absent critic: `()`."""
     del key, x_shape, num_latents
@@ -64,3 +84,23 @@ def no_critic_loss(
 def adam(learning_rate: Array) -> optax.GradientTransformation:
     """Adam at its published constants (Kingma & Ba 2015, algorithm 1), rate traced."""
     return optax.adam(learning_rate)
+
+
+def make_fixed_rate(
+    optimizer: Callable[..., optax.GradientTransformation], learning_rate: float, **constants: float
+) -> Callable[[Array], optax.GradientTransformation]:
+    """Makes a critic's optimiser, whose rate is its own and not the model's.
+
+    Args:
+      optimizer: Of a learning rate, such as `optax.adam`.
+      learning_rate: The critic's.
+      **constants: Further ones of the optimiser.
+
+    Returns:
+      A function of the model's learning rate, which it ignores.
+
+    Raises:
+      InputError: If the rate is not above zero.
+    """
+    check_positive("critic_learning_rate", learning_rate)
+    return lambda _: optimizer(learning_rate, **constants)
