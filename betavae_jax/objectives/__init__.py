@@ -9,6 +9,8 @@ from collections.abc import Callable
 from betavae_jax.objectives.beta_tcvae import beta_tcvae
 from betavae_jax.objectives.beta_vae import beta_vae
 from betavae_jax.objectives.capacity_vae import capacity_vae
+from betavae_jax.objectives.dip_vae import dip_vae_i, dip_vae_ii
+from betavae_jax.objectives.factor_vae import factor_vae
 from betavae_jax.objectives.vae import vae
 from betavae_jax.types import Objective
 
@@ -16,5 +18,8 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "beta_tcvae": beta_tcvae,
     "beta_vae": beta_vae,
     "capacity_vae": capacity_vae,
+    "dip_vae_i": dip_vae_i,
+    "dip_vae_ii": dip_vae_ii,
+    "factor_vae": factor_vae,
     "vae": vae,
 }
