@@ -11,6 +11,7 @@ from betavae_jax.objectives.beta_vae import beta_vae
 from betavae_jax.objectives.capacity_vae import capacity_vae
 from betavae_jax.objectives.dip_vae import dip_vae_i, dip_vae_ii
 from betavae_jax.objectives.factor_vae import factor_vae
+from betavae_jax.objectives.info_vae import info_vae
 from betavae_jax.objectives.vae import vae
 from betavae_jax.types import Objective
 
@@ -21,5 +22,6 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "dip_vae_i": dip_vae_i,
     "dip_vae_ii": dip_vae_ii,
     "factor_vae": factor_vae,
+    "info_vae": info_vae,
     "vae": vae,
 }
