@@ -13,6 +13,7 @@ from betavae_jax.objectives.dip_vae import dip_vae_i, dip_vae_ii
 from betavae_jax.objectives.factor_vae import factor_vae
 from betavae_jax.objectives.info_vae import info_vae
 from betavae_jax.objectives.vae import vae
+from betavae_jax.objectives.vae_gan import vae_gan
 from betavae_jax.types import Objective
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
@@ -24,4 +25,5 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "factor_vae": factor_vae,
     "info_vae": info_vae,
     "vae": vae,
+    "vae_gan": vae_gan,
 }
