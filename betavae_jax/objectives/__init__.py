@@ -6,6 +6,7 @@ is swept is a coefficient.
 
 from collections.abc import Callable
 
+from betavae_jax.objectives.ada_vae import ada_gvae, ada_ml_vae
 from betavae_jax.objectives.beta_tcvae import beta_tcvae
 from betavae_jax.objectives.beta_vae import beta_vae
 from betavae_jax.objectives.capacity_vae import capacity_vae
@@ -17,6 +18,8 @@ from betavae_jax.objectives.vae_gan import vae_gan
 from betavae_jax.types import Objective
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
+    "ada_gvae": ada_gvae,
+    "ada_ml_vae": ada_ml_vae,
     "beta_tcvae": beta_tcvae,
     "beta_vae": beta_vae,
     "capacity_vae": capacity_vae,
