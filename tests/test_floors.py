@@ -48,6 +48,7 @@ WITHIN = {
     "feed": 3,
     "fit": 4,
     "fit_directory": 5,
+    "restore": 5,
 }
 
 

@@ -1,8 +1,11 @@
-"""Curves over training."""
+"""Curves over training, and a population in the plane of rate and distortion."""
 
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
+
+_MOST_LABELS = 10
 
 
 def draw_kl_history(steps: np.ndarray, kl_per_latent: np.ndarray, path: pathlib.Path) -> None:
@@ -31,4 +34,88 @@ def draw_kl_history(steps: np.ndarray, kl_per_latent: np.ndarray, path: pathlib.
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.25)
     axes.legend(ncols=2, fontsize=8, frameon=False)
+    figure.savefig(path)
+
+
+def draw_elbo_history(
+    steps: Sequence[np.ndarray],
+    elbo: Sequence[np.ndarray],
+    labels: Sequence[str],
+    path: pathlib.Path,
+) -> None:
+    """Draws the ELBO of each run over training.
+
+    Args:
+      steps: Steps done, `R` arrays `[T]`; a run may have fewer than another.
+      elbo: Mean over the interval before, `R` arrays `[T]`, nats; gaps where not finite.
+      labels: A name for each run; only the first ten are written.
+      path: The file to write, PNG.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.4), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    for run, (done, values) in enumerate(zip(steps, elbo, strict=True)):
+        label = labels[run] if run < _MOST_LABELS else None
+        colour = f"C{run}" if run < _MOST_LABELS else "0.75"
+        values = np.where(np.isfinite(values), values, np.nan)
+        axes.plot(done, values, color=colour, label=label, linewidth=1.4)
+    everything = np.concatenate([np.asarray(e, np.float64) for e in elbo])
+    low, high = _visible_range(everything[np.isfinite(everything)])
+    axes.set_ylim(low, high)
+    axes.set_xlabel("step")
+    axes.set_ylabel("ELBO (nats)")
+    axes.grid(alpha=0.25)
+    if len(labels) > 1:
+        axes.legend(fontsize=7, frameon=False, loc="lower right", ncols=1 + (len(labels) > 5))
+    figure.savefig(path)
+
+
+def _visible_range(values: np.ndarray) -> tuple[float, float]:
+    """A range that the first steps, often far below the rest, do not press flat."""
+    if not len(values):
+        return 0.0, 1.0
+    high, low = float(values.max()), float(np.quantile(values, 0.05))
+    margin = 0.05 * (high - low) or 0.5
+    return low - margin, high + margin
+
+
+def draw_rate_distortion(
+    rate: np.ndarray,
+    distortion: np.ndarray,
+    groups: Sequence[str],
+    path: pathlib.Path,
+) -> None:
+    """Draws a population in the plane of rate and distortion; on the line the ELBO is equal.
+
+    Args:
+      rate: `[R]`, nats; a run whose rate or distortion is not finite is left out.
+      distortion: `[R]`, nats.
+      groups: What the runs of one colour share, `R` strings such as `beta=4`.
+      path: The file to write, PNG.
+
+    References:
+      Alemi et al. 2018, Fixing a Broken ELBO, figure 1.
+    """
+    from matplotlib.figure import Figure
+
+    rate, distortion = np.asarray(rate, np.float64), np.asarray(distortion, np.float64)
+    kept = np.isfinite(rate) & np.isfinite(distortion)
+    figure = Figure(figsize=(5.6, 4.2), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    for number, group in enumerate(dict.fromkeys(groups)):
+        mine = kept & np.asarray([g == group for g in groups])
+        colour, marker = f"C{number % 10}", "osD^v"[number // 10 % 5]
+        axes.scatter(rate[mine], distortion[mine], s=36, color=colour, marker=marker, label=group)
+    if np.any(kept):
+        best = float(np.min((rate + distortion)[kept]))
+        low, high = axes.get_xlim()
+        axes.set_ylim(axes.get_ylim())
+        heights, text = [best - low, best - high], f"ELBO = {-best:.1f}"
+        axes.plot([low, high], heights, color="0.5", ls="--", lw=1, zorder=0, label=text)
+        axes.set_xlim(low, high)
+    axes.set_xlabel("rate (nats)")
+    axes.set_ylabel("distortion (nats)")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8, frameon=False)
     figure.savefig(path)

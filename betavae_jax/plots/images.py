@@ -59,24 +59,33 @@ def tile_images(images: np.ndarray, gap: int = _GAP) -> np.ndarray:
 
 
 def _draw_tiles(
-    images: np.ndarray, path: pathlib.Path, row_labels: Sequence[str], title: str = ""
+    images: np.ndarray,
+    path: pathlib.Path,
+    row_labels: Sequence[str],
+    title: str = "",
+    *,
+    column_labels: Sequence[str] = (),
+    axis_labels: tuple[str, str] = ("", ""),
 ) -> None:
     from matplotlib.figure import Figure
 
     picture = tile_images(images)
-    rows, _, height, width = images.shape[:4]
+    rows, columns, height, width = images.shape[:4]
     # A whole number of screen pixels, two or more, for each image pixel: none is lost.
     scale = max(2, -(-_TILE // width))
     inches = (scale * picture.shape[1] / _DPI, scale * picture.shape[0] / _DPI)
     figure = Figure(figsize=inches, dpi=_DPI)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(picture, interpolation="nearest", vmin=0, vmax=1)
-    axes.set_xticks([])
+    middles = np.arange(columns) * (width + _GAP) + width / 2 - 0.5
+    axes.set_xticks(middles if column_labels else [], column_labels or [])
     centres = np.arange(rows) * (height + _GAP) + height / 2 - 0.5
     axes.set_yticks(centres if row_labels else [], row_labels or [])
     axes.tick_params(length=0, labelsize=9)
     axes.spines[:].set_visible(False)
     axes.set_title(title, fontsize=10)
+    axes.set_ylabel(axis_labels[0], fontsize=10)
+    axes.set_xlabel(axis_labels[1], fontsize=10)
     figure.savefig(path, bbox_inches="tight", pad_inches=0.1)  # labels stand outside the axes
 
 
@@ -117,6 +126,7 @@ def draw_traversals(
     *,
     span: float,
     names: Sequence[str] = (),
+    title: str = "",
 ) -> None:
     """Draws a row a latent, moved over [-span, span] while the others stay; rows fall in KL.
 
@@ -126,7 +136,42 @@ def draw_traversals(
       path: The file to write, PNG.
       span: How far, in standard deviations of the prior.
       names: What each latent is known to follow, `D` strings, empty where nothing is known.
+      title: What is moved and what stays; by default, that the others are at an image's code.
     """
     order, labels = order_latents(kl_per_latent), label_latents(kl_per_latent, names)
-    title = f"each latent from {-span:g} to {span:g}, the others at the code of one image"
-    _draw_tiles(traversals[order], path, [labels[latent] for latent in order], title)
+    usual = f"each latent from {-span:g} to {span:g}, the others at the code of one image"
+    _draw_tiles(traversals[order], path, [labels[latent] for latent in order], title or usual)
+
+
+def draw_grid(
+    images: np.ndarray, values: np.ndarray, path: pathlib.Path, *, labels: tuple[str, str]
+) -> None:
+    """Draws images over two latents: one rises to the right, the other upwards.
+
+    Args:
+      images: `[T, T, H, W, C]` in [0, 1]; the first axis is of the latent that rises upwards.
+      values: What both latents take `[T]`, rising.
+      path: The file to write, PNG.
+      labels: The latent that rises upwards, and the one that rises to the right.
+    """
+    check_shape("images", images.shape, (len(values), len(values), None, None, None))
+    ticks = [f"{value:g}" for value in values]
+    edges = (ticks[::-1], ticks)
+    _draw_tiles(images[::-1], path, edges[0], column_labels=edges[1], axis_labels=labels)
+
+
+def draw_interpolation(
+    images: np.ndarray, ends: tuple[np.ndarray, np.ndarray], path: pathlib.Path
+) -> None:
+    """Draws the way from one image to another: the originals at the ends.
+
+    Args:
+      images: Decoded images `[T, H, W, C]` in [0, 1], evenly spaced on the line between codes.
+      ends: The two originals `[H, W, C]`.
+      path: The file to write, PNG.
+    """
+    check_shape("images", images.shape, (None, *ends[0].shape))
+    check_shape("the second end", ends[1].shape, ends[0].shape)
+    row = np.concatenate([ends[0][None], images, ends[1][None]])
+    shares = [f"{share:.0%}" for share in np.linspace(0, 1, len(images))]
+    _draw_tiles(row[None], path, [], column_labels=["original", *shares, "original"])

@@ -15,22 +15,28 @@ _FEW_FEATURES = 12  # up to here each value has a dot of its own
 _COLUMNS = 4
 
 
-def _panels(count: int, num_features: int, columns: int = _COLUMNS) -> tuple[Any, list[Any]]:
+def _panels(
+    count: int,
+    num_features: int,
+    *,
+    columns: int = _COLUMNS,
+    panel: tuple[float, float] = _PANEL,
+) -> tuple[Any, list[Any]]:
     """A figure of `count` panels that share their axes."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     columns = min(columns, count)
     rows = -(-count // columns)
-    size = (_PANEL[0] * columns + 0.4, _PANEL[1] * rows + 0.5)
+    size = (panel[0] * columns + 0.4, panel[1] * rows + 0.5)
     figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
     axes = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
-    for panel in axes[count:]:
-        panel.set_visible(False)
-    for panel in axes[:count]:
-        panel.grid(alpha=0.25)
-        panel.tick_params(labelsize=8, labelbottom=True)
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    for unused in axes[count:]:
+        unused.set_visible(False)
+    for used in axes[:count]:
+        used.grid(alpha=0.25)
+        used.tick_params(labelsize=8, labelbottom=True)
+        used.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     margin = 0.3 if num_features == 1 else 0.02 * (num_features - 1)
     axes[0].set_xlim(-margin, num_features - 1 + margin)
     figure.supxlabel("feature", fontsize=9)
@@ -87,6 +93,7 @@ def draw_vector_traversals(
     *,
     span: float,
     names: Sequence[str] = (),
+    title: str = "",
 ) -> None:
     """Draws a panel a latent, moved over [-span, span] while the others stay; KL falls.
 
@@ -96,25 +103,58 @@ def draw_vector_traversals(
       path: The file to write, PNG.
       span: How far, in standard deviations of the prior.
       names: What each latent is known to follow, `D` strings, empty where nothing is known.
+      title: What is moved and what stays, where that is not the code of one example.
     """
+    check_shape("traversals", traversals.shape, (len(kl_per_latent), None, None))
+    figure, axes = _panels(len(traversals), traversals.shape[2], columns=3)
+    values = np.linspace(-span, span, traversals.shape[1])
+    labels = label_latents(kl_per_latent, names)
+    for panel, latent in zip(axes, order_latents(kl_per_latent), strict=True):
+        colours = _draw_lines(panel, traversals[latent], values)
+        panel.set_title(labels[latent], fontsize=9)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    _add_bar(figure, axes, colours, "value of the latent")
+    figure.savefig(path)
+
+
+def draw_vector_interpolation(
+    vectors: np.ndarray, ends: tuple[np.ndarray, np.ndarray], path: pathlib.Path
+) -> None:
+    """Draws the way from one vector to another, the originals dashed.
+
+    Args:
+      vectors: Decoded vectors `[T, F]`, evenly spaced on the line between the codes.
+      ends: The two originals `[F]`.
+      path: The file to write, PNG.
+    """
+    check_shape("vectors", vectors.shape, (None, *ends[0].shape))
+    check_shape("the second end", ends[1].shape, ends[0].shape)
+    figure, axes = _panels(1, vectors.shape[1], panel=(6.0, 3.2))
+    colours = _draw_lines(axes[0], vectors, np.linspace(0, 1, len(vectors)))
+    for share, end in zip((0.0, 1.0), ends, strict=True):
+        axes[0].plot(_finite(end), color=colours.to_rgba(share), linestyle="--", linewidth=2)
+    _add_bar(figure, axes, colours, "share of the way")
+    figure.savefig(path)
+
+
+def _draw_lines(panel: Any, vectors: np.ndarray, values: np.ndarray) -> Any:
+    """Draws a line for each of the vectors `[T, F]`, coloured by its value; the colours' map."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    check_shape("traversals", traversals.shape, (len(kl_per_latent), None, None))
-    steps, num_features = traversals.shape[1:]
-    figure, axes = _panels(len(traversals), num_features, columns=3)
-    colours = ScalarMappable(Normalize(-span, span), colormaps["coolwarm"])
-    labels = label_latents(kl_per_latent, names)
-    for panel, latent in zip(axes, order_latents(kl_per_latent), strict=True):
-        for value, x in zip(np.linspace(-span, span, steps), traversals[latent], strict=True):
-            colour = colours.to_rgba(value)
-            panel.plot(_finite(x), color=colour, linewidth=1.2, **_marker(num_features))
-        panel.set_title(labels[latent], fontsize=9)
+    colours = ScalarMappable(Normalize(values[0], values[-1]), colormaps["coolwarm"])
+    for value, x in zip(values, vectors, strict=True):
+        style = _marker(len(x))
+        panel.plot(_finite(x), color=colours.to_rgba(value), linewidth=1.2, **style)
+    return colours
+
+
+def _add_bar(figure: Any, axes: list[Any], colours: Any, label: str) -> None:
     bar = figure.colorbar(colours, ax=axes, aspect=40, pad=0.02)
-    bar.set_label("value of the latent", fontsize=9)
+    bar.set_label(label, fontsize=9)
     bar.ax.tick_params(labelsize=8)
-    figure.savefig(path)
 
 
 def _finite(x: np.ndarray) -> np.ndarray:

@@ -1,0 +1,118 @@
+"""The examples that a report shows and encodes, fetched once for all runs."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from betavae_jax.codes import evaluation_rows, fetch_examples
+from betavae_jax.training import data_shape
+from betavae_jax.types import Dataset
+
+_NUM_EXAMPLES = 10
+_MOST_ROWS = 5_000
+_FEWEST_ROWS = 256
+_NUMBERS_AT_ONCE = 1 << 23  # values of all rows together, about
+_MOST_LEVELS = 32  # of a factor in a map
+
+
+class Map(NamedTuple):
+    """Two factors, and the cells of their values that rows belong to."""
+
+    factors: tuple[int, int]  # which of the K
+    names: tuple[str, str]
+    cells: np.ndarray  # [M, 2], each row's place in the map
+    sizes: tuple[int, int]
+
+
+class Examples(NamedTuple):
+    """Rows of the evaluated set, on the host."""
+
+    x: np.ndarray  # [E, ...], to look at; the first is from the middle of the set
+    population: np.ndarray  # [N, ...], that stand for the set
+    factors: np.ndarray  # [N, K] int32; K = 0 where none are known
+    factor_names: tuple[str, ...]  # K
+    map: Map | None
+    map_x: np.ndarray  # [M, ...]; the population itself where the set is no full grid
+
+
+def fetch(data: Dataset, rows: Sequence[Mapping[str, Any]]) -> Examples:
+    """Fetches the examples of a report.
+
+    Args:
+      data: The set that the runs were evaluated on, its arrays on the host.
+      rows: The rows of `results.json`; the factors that the runs follow best are mapped.
+    """
+    few = np.random.default_rng(0).choice(data.num_examples, _NUM_EXAMPLES - 1)
+    shown = np.asarray([_central_row(data.num_examples), *few]).astype(np.int32)
+    most = _NUMBERS_AT_ONCE // math.prod(data_shape(data))
+    population = evaluation_rows(data.num_examples, min(max(most, _FEWEST_ROWS), _MOST_ROWS))
+    factors = _fetch_factors(data, population)
+    names = data.space.names if data.space else ()
+    x = fetch_examples(data, population)
+    chosen = _map_factors(data, rows)
+    if chosen is None or data.space is None:
+        return Examples(fetch_examples(data, shown), x, factors, names, None, x)
+    map_x = x
+    if data.space.full_grid:
+        cells, on_grid = _grid_rows(data.space.sizes, chosen)
+        map_x = fetch_examples(data, on_grid)
+    else:
+        labels = [np.unique(factors[:, k], return_inverse=True)[1] for k in chosen]
+        cells = np.stack(labels, axis=1)
+    sizes = tuple(int(size) for size in cells.max(axis=0) + 1)
+    both = (names[chosen[0]], names[chosen[1]])
+    shown_map = Map(chosen, both, cells, (sizes[0], sizes[1]))
+    return Examples(fetch_examples(data, shown), x, factors, names, shown_map, map_x)
+
+
+def _central_row(num_examples: int) -> int:
+    """The middle of a set; on a square grid of two factors, the middle of both."""
+    side = int(np.sqrt(num_examples))
+    return (num_examples + side) // 2 if side * side == num_examples else num_examples // 2
+
+
+def _fetch_factors(data: Dataset, rows: np.ndarray) -> np.ndarray:
+    arrays = data.take(data.arrays, rows) if data.take else data.arrays
+    index = np.arange(len(rows), dtype=np.int32) if data.take else rows
+    return np.asarray(data.factors(arrays, jnp.asarray(index)))
+
+
+def _map_factors(data: Dataset, rows: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
+    """The two factors that the runs follow best, else those of the most values; in order."""
+    space = data.space
+    if space is None or sum(size > 1 for size in space.sizes) < 2:
+        return None
+    strength = np.asarray(space.sizes, np.float64) / 1e6  # decides where nothing is known
+    for row in rows:
+        alignment = row["metrics"].get("axis_alignment", {}).get("abs_pearson_r", {})
+        strength += [alignment.get(name) or 0.0 for name in space.names]
+    strength[np.asarray(space.sizes) < 2] = -1
+    first, second = sorted(np.argsort(-strength, kind="stable")[:2].tolist())
+    return first, second
+
+
+def _grid_rows(sizes: Sequence[int], chosen: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Cells `[M, 2]` and rows `[M]` of a full grid over two factors, the others in the middle."""
+    levels = [
+        np.unique(np.linspace(0, sizes[k] - 1, min(sizes[k], _MOST_LEVELS)).astype(int))
+        for k in chosen
+    ]
+    counts = [len(level) for level in levels]
+    cells = np.moveaxis(np.indices(counts), 0, -1).reshape(-1, 2)
+    place = [np.full(len(cells), size // 2, np.int64) for size in sizes]
+    for k, level, cell in zip(chosen, levels, cells.T, strict=True):
+        place[k] = level[cell]
+    return cells, np.ravel_multi_index(place, tuple(sizes)).astype(np.int32)
+
+
+def average_over_map(codes: np.ndarray, shown: Map) -> np.ndarray:
+    """Averages codes `[M, D]` in the cells of a map: `[D, A, B]`, NaN where a cell has no row."""
+    height, width = shown.sizes
+    cell = shown.cells[:, 0] * width + shown.cells[:, 1]
+    counts = np.bincount(cell, minlength=height * width)
+    sums = np.stack([np.bincount(cell, column, height * width) for column in codes.T])
+    means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    return means.reshape(-1, height, width)

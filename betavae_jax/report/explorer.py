@@ -1,0 +1,79 @@
+"""What the sliders of the page read: examples, codes and decoders, as plain JSON values."""
+
+import base64
+import io
+import math
+from typing import Any
+
+import numpy as np
+
+from betavae_jax.plots.images import to_rgb
+from betavae_jax.plots.latents import label_latents, order_latents
+from betavae_jax.report.decoder import NotForThePageError, decoder_for_page, describe_decoder
+from betavae_jax.report.examples import Examples
+from betavae_jax.report.figures import Subject
+from betavae_jax.report.pictures import SPAN, Codes, Pictures
+from betavae_jax.runs.settings import Experiment
+from betavae_jax.types import Params
+
+_TOLERANCE = 1e-2  # between the model and its decoder in the page
+_BF16_TOLERANCE = 1e-1  # the model itself rounds, and the page does not
+_THUMBNAIL = 64  # pixels; a larger image is shown by every n-th of its pixels
+
+
+def png_data(image: np.ndarray) -> str:
+    """An image `[H, W, C]` in [0, 1] as the text of a PNG's data URI."""
+    from PIL import Image
+
+    pixels = np.round(255 * to_rgb(image)).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def describe_examples(examples: Examples) -> list[Any]:
+    """The examples to choose from: images as data URIs, vectors as lists."""
+    if examples.x.ndim == 2:
+        return [[round(float(value), 4) for value in x] for x in examples.x]
+    every = math.ceil(max(examples.x.shape[1:3]) / _THUMBNAIL)
+    return [png_data(image[::every, ::every]) for image in examples.x]
+
+
+def describe_run_for_page(
+    experiment: Experiment,
+    params: Params,
+    subject: Subject,
+    coded: Codes,
+    shown: Pictures,
+    examples: Examples,
+) -> dict[str, Any]:
+    """What the sliders of one run need.
+
+    Raises:
+      NotForThePageError: If its decoder cannot run in a page, or its codes are not finite.
+    """
+    codes = np.asarray(coded.examples.mean, np.float64)
+    mean = shown.reconstructions[0]
+    if not (np.all(np.isfinite(codes)) and np.all(np.isfinite(mean))):
+        raise NotForThePageError("it does not give finite values")
+    settings = experiment.settings
+    decoder = describe_decoder(
+        experiment.model, params, examples.x.shape[1:], settings.num_latents, settings.likelihood
+    )
+    tolerance = _BF16_TOLERANCE if settings.precision == "bf16" else _TOLERANCE
+    codes = np.round(codes, 4)
+    labels = label_latents(subject.kl, subject.names)
+    span = max(SPAN, math.ceil(10 * np.abs(codes).max()) / 10)
+    visible = [x[np.isfinite(x)] for x in (examples.x, shown.traversals)]
+    return {
+        "run": subject.row["run"],
+        "title": subject.title,
+        "latents": [{"latent": int(d), "label": labels[d]} for d in order_latents(subject.kl)],
+        "span": span,
+        "range": [
+            round(float(min(x.min() for x in visible)), 4),
+            round(float(max(x.max() for x in visible)), 4),
+        ],
+        "codes": codes.tolist(),
+        "decoder": decoder_for_page(decoder, np.asarray(coded.examples.mean[0]), mean, tolerance),
+    }

@@ -1,0 +1,186 @@
+"""The report of a run directory: figures, numbers, one self-contained page."""
+
+import html
+import json
+import pathlib
+import shlex
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from betavae_jax.checks import InputError
+from betavae_jax.population import take_runs
+from betavae_jax.report.decoder import NotForThePageError
+from betavae_jax.report.examples import Examples, fetch
+from betavae_jax.report.explorer import describe_examples, describe_run_for_page
+from betavae_jax.report.figures import (
+    Figure,
+    Subject,
+    draw_core,
+    draw_more,
+    draw_population,
+    make_subject,
+)
+from betavae_jax.report.pictures import Coder, decode_pictures, encode_examples, make_coder
+from betavae_jax.report.sections import (
+    Budget,
+    Section,
+    choose_sliders,
+    figure_html,
+    list_beyond,
+    section_bodies,
+)
+from betavae_jax.report.tables import (
+    best_runs,
+    group_of_run,
+    make_facts,
+    make_table,
+    say_outcome,
+    title_of_run,
+    varying_settings,
+)
+from betavae_jax.runs.directory import CONFIG, FIGURES, FLAGS, LOG, REPORT
+from betavae_jax.runs.records import jsonable, read_log
+from betavae_jax.runs.settings import Experiment
+from betavae_jax.training import Carry
+
+RUNS_DRAWN = 12  # whose figures are drawn, the best of each setting first
+CLOSELY = 4  # of them, with every figure that there is
+MOST_BYTES = 4_900_000  # of the page
+
+
+def write_report(
+    workdir: pathlib.Path,
+    experiment: Experiment,
+    carry: Carry,
+    results: Mapping[str, Any],
+    *,
+    run: int | None = None,
+) -> pathlib.Path:
+    """Draws figures and writes `report.html`, one file that needs no network.
+
+    Of a population the page shows the best run of each setting of the coefficients closely, as
+    many as 4.9 MB hold, and of the others the figures that still fit.
+
+    Args:
+      workdir: The run directory; figures go to its `figures/`.
+      experiment: What was trained.
+      carry: Where training ended, or a checkpoint of it, on the program's devices.
+      results: As `evaluate` gives them.
+      run: One run of the population: its page is `figures/runNNN.html`.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      InputError: If there is no such run.
+    """
+    rows = jsonable(results["runs"])
+    if run is not None and not 0 <= run < len(rows):
+        raise InputError(f"expected run to be from 0 to {len(rows) - 1}; got {run}")
+    figures = workdir / FIGURES
+    figures.mkdir(exist_ok=True)
+    best = best_runs(rows) if run is None else [run]
+    others = [r["run"] for r in rows if r["run"] not in best] if run is None else []
+    chosen = [*best, *others][:RUNS_DRAWN]
+    log = read_log(workdir / LOG)
+    names = varying_settings(rows)
+    titles = [title_of_run(row, names) for row in rows]
+    examples = fetch(experiment.splits.test or experiment.splits.train, rows)
+    coder, params = make_coder(experiment.model), take_runs(carry.state.params, len(rows))
+    sections = []
+    for place, number in enumerate(chosen):
+        mine = [line for line in log if line["run"] == number]
+        subject = make_subject(rows[number], titles[number], mine)
+        own = jax.tree.map(lambda leaf, number=number: leaf[number], params)
+        depth = number in best, number in best and place < CLOSELY
+        sections.append(_draw(figures, experiment, coder, own, subject, examples, depth))
+    everything: list[Figure] = []
+    if run is None:
+        groups = [group_of_run(row) for row in rows]
+        everything = draw_population(figures, rows, groups, titles, log)
+    page = workdir / REPORT if run is None else figures / f"run{run:03d}.html"
+    text = _page(workdir, experiment, rows, examples, sections, everything, run)
+    page.write_text(text, encoding="utf-8")
+    return page
+
+
+def _draw(
+    folder: pathlib.Path,
+    experiment: Experiment,
+    coder: Coder,
+    params: Any,
+    subject: Subject,
+    examples: Examples,
+    depth: tuple[bool, bool],
+) -> Section:
+    """Encodes, decodes and draws one run; `depth`: with sliders, with every figure."""
+    coded = encode_examples(coder, params, examples)
+    shown = decode_pictures(coder, params, coded, subject.kl)
+    sliders, why = "", ""
+    if depth[0]:
+        try:
+            described = describe_run_for_page(experiment, params, subject, coded, shown, examples)
+            sliders = json.dumps(described, allow_nan=False, separators=(",", ":"))
+        except NotForThePageError as reason:
+            why = str(reason)
+    more = draw_more(folder, subject, examples, shown, coded) if depth[1] else []
+    return Section(subject, draw_core(folder, subject, examples, shown), more, sliders, why)
+
+
+def _page(
+    workdir: pathlib.Path,
+    experiment: Experiment,
+    rows: Sequence[Mapping[str, Any]],
+    examples: Examples,
+    sections: Sequence[Section],
+    everything: Sequence[Figure],
+    run: int | None,
+) -> str:
+    settings = experiment.settings
+    shown_rows = rows if run is None else [rows[run]]
+    title = f"{settings.objective} on {settings.dataset}"
+    if run is not None:
+        title += f": {sections[0].subject.title}"
+    parts = {
+        "title": html.escape(title),
+        "outcome": html.escape(say_outcome(shown_rows, settings.num_steps)),
+        "facts": make_facts(experiment, rows, _program(workdir)),
+        "repeat": html.escape(
+            f"python -m experiments.train --flagfile={shlex.quote(str(workdir / FLAGS))}"
+        ),
+        "filter": 'class="filter"' if len(shown_rows) > 1 else 'class="filter" hidden',
+        "population": "".join(map(figure_html, everything)),
+        **{name.replace(".", "_"): _read(name) for name in
+           ("style.css", "decoder.js", "sliders.js", "table.js")},
+    }  # fmt: skip
+    chosen = json.dumps(describe_examples(examples), separators=(",", ":"))
+    table = make_table(shown_rows, {row["run"] for row in shown_rows})
+    budget = Budget(MOST_BYTES - len(chosen) - sum(len(p.encode()) for p in parts.values())
+                     - 2 * len(table.encode()) - 20_000)  # fmt: skip
+    sliders = choose_sliders(sections, budget)
+    bodies = section_bodies(workdir, sections, set(sliders), budget)
+    beyond = [row["run"] for row in shown_rows if row["run"] not in bodies]
+    data = f'{{"examples":{chosen},"runs":[{",".join(sliders)}]}}'
+    return string.Template(_read("template.html")).substitute(
+        parts,
+        table=make_table(shown_rows, set(bodies)),
+        data=data.replace("</", "<\\/"),
+        no_sliders="hidden" if sliders else "",
+        sliders="" if sliders else "hidden",
+        beyond=list_beyond(workdir, beyond),
+        sections="".join(bodies.values()),
+    )
+
+
+def _program(workdir: pathlib.Path) -> Mapping[str, Any]:
+    """What `config.json` says of versions and hardware; nothing where it is missing."""
+    path = workdir / CONFIG
+    program: Mapping[str, Any] = json.loads(path.read_text())["program"] if path.exists() else {}
+    return program
+
+
+def _read(name: str) -> str:
+    return pathlib.Path(__file__).with_name(name).read_text("utf-8")
