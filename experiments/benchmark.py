@@ -35,6 +35,7 @@ _STEPS = flags.DEFINE_integer("steps", 20, "Steps of each contender in a round."
 _DATASET = flags.DEFINE_string("dataset", "blobs", "What ours reads: 64×64 images.")
 _NETWORK = flags.DEFINE_string("network", "conv_locatello", "The network of all.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Examples in a batch.", lower_bound=1)
+_PRECISION = flags.DEFINE_string("precision", "float32", "Of ours: float32 or bf16.")
 _RUNS = flags.DEFINE_integer("runs", 1, "Runs of ours in one program.", lower_bound=1)
 _DECODE = flags.DEFINE_integer("decode", 0, "Instead: decode so many JPEGs of 200 pixels.")
 _OUTPUT = flags.DEFINE_string("output", None, "A JSON file for the figures.")
@@ -45,7 +46,7 @@ def _make_ours(part: str) -> Callable[[int], None]:
     from experiments.peers import ours
 
     experiment = ours.make_experiment(
-        _DATASET.value, _NETWORK.value, _BATCH_SIZE.value, _RUNS.value
+        _DATASET.value, _NETWORK.value, _BATCH_SIZE.value, _RUNS.value, _PRECISION.value
     )
     return {"ours": ours.make_step, "gather": ours.make_gather}[part](experiment)
 

@@ -44,8 +44,9 @@ def make_networks(
 def make_step(batch_size: int, num_latents: int, *, channels_last: bool) -> Any:
     """Makes a function that takes `count` Adam steps of a β-VAE on images held in memory."""
     torch.manual_seed(0)
-    encoder, decoder = make_networks(num_latents)
-    images = torch.rand(1024, 1, 64, 64)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoder, decoder = (network.to(device) for network in make_networks(num_latents))
+    images = torch.rand(1024, 1, 64, 64, device=device)
     if channels_last:
         layout = torch.channels_last
         encoder, decoder = encoder.to(memory_format=layout), decoder.to(memory_format=layout)
@@ -55,7 +56,7 @@ def make_step(batch_size: int, num_latents: int, *, channels_last: bool) -> Any:
 
     def advance(count: int) -> None:
         for _ in range(count):
-            x = images[torch.randint(len(images), (batch_size,))]
+            x = images[torch.randint(len(images), (batch_size,), device=device)]
             mean, log_variance = encoder(x).chunk(2, dim=1)
             z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
             bce = nn.functional.binary_cross_entropy_with_logits(decoder(z), x, reduction="sum")
@@ -63,6 +64,8 @@ def make_step(batch_size: int, num_latents: int, *, channels_last: bool) -> Any:
             optimizer.zero_grad(set_to_none=True)
             ((bce + 4.0 * kl) / batch_size).backward()
             optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
 
     return advance
 

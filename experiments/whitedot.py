@@ -1,0 +1,100 @@
+"""The white dot: a plain VAE beside a β-VAE, over seeds (Burgess et al. 2018, figure 2).
+
+  python -m experiments.whitedot                  # 32×32, β 1 and 4, C → log(1024): minutes
+  python -m experiments.whitedot --num_seeds=10   # the README's table
+  python -m experiments.whitedot --classic        # 64×64, β 1 and 150, C → 25: an accelerator
+
+One population a setting: β = 1 and a large β; controlled capacity, whose C rises to the log of the
+number of positions; and a dot whose radius varies too. Writes `whitedot.png`, `widths.png`,
+`whitedot.md` and `whitedot.json`; the same command again goes on where it was stopped.
+"""
+
+import json
+import math
+import pathlib
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from betavae_jax.checks import InputError
+from betavae_jax.runs.settings import Settings, build
+from experiments import cli
+from experiments.directory import train_directory
+from experiments.dots import (
+    Measured,
+    draw_figures,
+    measure,
+    measure_radius,
+    table_of,
+    widths_table_of,
+)
+
+_WORKDIR = flags.DEFINE_string("workdir", "runs/whitedot", "Where the populations and results go.")
+_SEEDS = flags.DEFINE_integer("num_seeds", 5, "Runs of each setting.", lower_bound=2)
+_STEPS = flags.DEFINE_integer("num_steps", None, "Training steps of each run.", lower_bound=10)
+_BETA = flags.DEFINE_float("beta", None, "The large β.", lower_bound=0)
+_CLASSIC = flags.DEFINE_boolean("classic", False, "The paper's size, β and capacity.")
+_DETERMINISTIC = flags.DEFINE_boolean("deterministic", True, "On a GPU: the same bits each time.")
+
+_RADII = 8
+
+
+def _populations() -> dict[str, Settings]:
+    """The settings of each population by its name."""
+    classic = _CLASSIC.value
+    data: dict[str, Any] = {}
+    if classic:
+        data = {"image_size": 64, "blob_sigma": 4.0, "blob_margin": 10.0}
+    steps = _STEPS.value or (50_000 if classic else 2_000)
+    beta = _BETA.value or (150.0 if classic else 4.0)
+    capacity = 25.0 if classic else math.log(32 * 32)
+    common = Settings(
+        data=data,
+        seed=tuple(range(_SEEDS.value)),
+        num_steps=steps,
+        learning_rate=[5e-4 if classic else 1e-3],
+    )
+    return {
+        "beta": common._replace(coefficients={"beta": [1.0, beta]}),
+        "capacity": common._replace(
+            objective="capacity_vae",
+            coefficients={"capacity": [capacity]},
+            schedules={"capacity": f"linear:0:{steps * 4 // 5}"},
+        ),
+        "radius": common._replace(
+            data={**data, "blob_radii": _RADII},
+            coefficients={"beta": [beta]},
+            seed=tuple(range(min(3, _SEEDS.value))),
+        ),
+    }
+
+
+def main() -> int:
+    """Trains the populations, measures them and draws the figure."""
+    if _DETERMINISTIC.value:
+        cli.exclude_nondeterministic_operations()
+    workdir = pathlib.Path(_WORKDIR.value)
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"expected workdir to be a directory; got {workdir}, a file")
+    measured: dict[str, Measured] = {}
+    for name, settings in _populations().items():
+        experiment = build(settings)
+        print(f"{name}: {len(experiment.runs.seed)} runs of {settings.num_steps} steps")
+        trained = train_directory(experiment, workdir / name, deterministic=_DETERMINISTIC.value)
+        if trained.fitted.signal:
+            return cli.stopped_by(trained.fitted.signal, trained.fitted.step)
+        measured[name] = measure(experiment, trained.program, trained.fitted.carry)
+    rows = measured["beta"].rows + measured["capacity"].rows
+    widths = measure_radius(measured["radius"])
+    draw_figures(workdir, measured["beta"], widths)
+    text = table_of(rows) + "\n" + widths_table_of(widths)
+    (workdir / "whitedot.md").write_text(text, encoding="utf-8")
+    (workdir / "whitedot.json").write_text(json.dumps(rows, indent=2) + "\n")
+    print(text)
+    print(f"figure: {workdir / 'whitedot.png'}")
+    return 0 if np.isfinite([row["elbo"] for row in rows]).all() else cli.EXIT_TROUBLE
+
+
+if __name__ == "__main__":
+    cli.run(main)
