@@ -56,6 +56,30 @@ def data_shape(data: Dataset) -> Shape:
     return shape
 
 
+def check_objective(
+    objective: Objective, data: Dataset, *, batch_size: int, num_latents: int
+) -> None:
+    """Has an objective refuse at once a batch, a set or a shape that it cannot learn from.
+
+    Args:
+      objective: The objective.
+      data: What it draws from.
+      batch_size: Examples in a view of a batch.
+      num_latents: D, for the critic.
+
+    Raises:
+      InputError: If it refuses.
+    """
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    jax.eval_shape(
+        lambda key, arrays: objective.draw(key, batch_size, data._replace(arrays=arrays)),
+        key,
+        data.arrays,
+    )
+    x_shape = data_shape(data)
+    jax.eval_shape(lambda key: objective.init_critic(key, x_shape, num_latents), key)
+
+
 def gather_batch(data: Dataset, index: Array, key: Array) -> Batch:
     """Fetches the examples `index [V, B]` and what is known of their factors."""
     num_views, batch_size = index.shape

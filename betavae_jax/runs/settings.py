@@ -21,7 +21,7 @@ from betavae_jax.objectives import OBJECTIVES
 from betavae_jax.population import make_grid
 from betavae_jax.runs.leaves import sha256_of_tree
 from betavae_jax.schedules import parse_schedule
-from betavae_jax.training import data_shape
+from betavae_jax.training import check_objective, data_shape
 from betavae_jax.types import Likelihood, Model, Objective, RunSettings, Shape, Splits
 
 FORMAT = 2  # of the run directory
@@ -220,6 +220,7 @@ def build(settings: Settings) -> Experiment:
         held_out=settings.held_out,
         correlated=settings.correlated,
     )
+    splits = splits._replace(train=objective.prepare(splits.train))
     x_shape = data_shape(splits.train)
     settings = resolve(settings, x_shape)
     network = NETWORKS[settings.network](x_shape, settings.num_latents, **settings.network_settings)
@@ -235,6 +236,12 @@ def build(settings: Settings) -> Experiment:
     if settings.device_memory_mb is not None:
         budget = settings.device_memory_mb * _BYTES_A_MEGABYTE
         shards = make_shards(splits.train, budget, settings.batch_size)
+    check_objective(
+        objective,
+        shards.data if shards else splits.train,
+        batch_size=settings.batch_size,
+        num_latents=settings.num_latents,
+    )
     return Experiment(settings, splits, model, objective, runs, shards)
 
 
