@@ -38,8 +38,8 @@ def draw_code_maps(
     from matplotlib.figure import Figure
 
     check_shape("maps", maps.shape, (len(kl_per_latent), None, None))
-    colours = LinearSegmentedColormap.from_list("codes", ["#0000ff", "#ffffff", "#ff0000"])
-    colours.set_bad("0.8")
+    scale = LinearSegmentedColormap.from_list("codes", ["#0000ff", "#ffffff", "#ff0000"])
+    colours = scale.with_extremes(bad="0.8")
     columns = min(_COLUMNS, len(maps))
     rows = -(-len(maps) // columns)
     figure = Figure(figsize=(1.9 * columns + 0.9, 2.1 * rows + 0.4), dpi=_DPI, layout="constrained")

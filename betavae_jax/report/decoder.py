@@ -127,21 +127,20 @@ def _activation_of(module: Any) -> str:
 
 def _layer(call: _Call, network: Params) -> tuple[dict[str, Any], list[np.ndarray]]:
     """One layer's description, and its kernel and bias."""
+    module = call.module
+    if not isinstance(module, (nn.Dense, TransposedConvolution)):
+        raise NotForThePageError(f"it has a layer of another kind, {type(module).__name__}")
     own = network
-    for name in call.module.path:
+    for name in module.path:
         own = own[name]
     kernel, bias = np.asarray(own["kernel"]), np.asarray(own["bias"])
-    if isinstance(call.module, TransposedConvolution):
-        _, height, width, channels = call.arguments
-        sizes = {"height": height, "width": width, "channels": channels}
-        layer = {"kind": "transposed", **sizes, "features": call.result[-1]}
-        return layer, [kernel.transpose(2, 0, 1, 3), bias]
-    if isinstance(call.module, nn.Dense):
-        return {"kind": "dense", "inputs": kernel.shape[0], "outputs": kernel.shape[1]}, [
-            kernel,
-            bias,
-        ]
-    raise NotForThePageError(f"it has a layer of another kind, {type(call.module).__name__}")
+    if isinstance(module, nn.Dense):
+        sizes = {"inputs": kernel.shape[0], "outputs": kernel.shape[1]}
+        return {"kind": "dense", **sizes}, [kernel, bias]
+    _, height, width, channels = call.arguments
+    sizes = {"height": height, "width": width, "channels": channels}
+    layer = {"kind": "transposed", **sizes, "features": call.result[-1]}
+    return layer, [kernel.transpose(2, 0, 1, 3), bias]
 
 
 def _num_parameters(tree: Params) -> int:
