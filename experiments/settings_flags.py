@@ -13,6 +13,7 @@ from betavae_jax.likelihoods import LIKELIHOODS
 from betavae_jax.models import PRECISIONS
 from betavae_jax.networks import NETWORKS
 from betavae_jax.objectives import OBJECTIVES
+from betavae_jax.objectives.presets import PRESETS, describe_presets, preset
 from betavae_jax.runs.settings import (
     AUTO,
     MUTABLE,
@@ -43,6 +44,12 @@ def define_settings() -> None:
     flags.DEFINE_list("correlated", [], "FACTOR:FACTOR:SIGMA: two factors drawn together.")
     flags.DEFINE_integer("device_memory_mb", None, "For data; a larger set takes turns in parts.")
     flags.DEFINE_string("objective", default.objective, _names(OBJECTIVES))
+    flags.DEFINE_enum(
+        "preset",
+        None,
+        sorted(PRESETS),
+        f"Published settings of the objective; a flag goes before them.\n{describe_presets()}",
+    )
     flags.DEFINE_string("network", default.network, _names([AUTO, *NETWORKS]))
     flags.DEFINE_string("likelihood", default.likelihood, _names([AUTO, *LIKELIHOODS]))
     flags.DEFINE_string("precision", default.precision, _names(PRECISIONS))
@@ -71,7 +78,8 @@ def read_settings() -> Settings:
     """The settings that the flags give.
 
     Raises:
-      InputError: If a list holds something that is not a number.
+      InputError: If a list holds something that is not a number, or the preset asked for has
+        nothing on the objective.
     """
     values = flags.FLAGS.flag_values_dict()
     given = {name: value for name, value in values.items() if value is not None}
@@ -89,7 +97,23 @@ def read_settings() -> Settings:
             for name in _settings_of(kind)
             if name in given
         }
-    return Settings(**plain)
+    return _fill_from_preset(Settings(**plain))
+
+
+def _fill_from_preset(settings: Settings) -> Settings:
+    """Gives the settings that no flag names the values of the preset, where one is asked for."""
+    if flags.FLAGS.preset is None:
+        return settings
+    filled: dict[str, Any] = {}
+    for name, value in preset(flags.FLAGS.preset, settings.objective).items():
+        owner = name.removesuffix("_settings")
+        if name not in _NESTED:
+            if not flags.FLAGS[name].present:
+                filled[name] = value
+        elif owner == "objective" or owner not in _KINDS or not flags.FLAGS[owner].present:
+            # The widths of one network are not those of another that a flag names.
+            filled[name] = {**value, **getattr(settings, name)}
+    return settings._replace(**filled)
 
 
 def _named_schedule(text: str) -> tuple[str, str]:

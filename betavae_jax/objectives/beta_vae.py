@@ -4,7 +4,9 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from betavae_jax.checks import check_name
 from betavae_jax.objectives.elbo import (
+    OPTIMIZERS,
     adam,
     draw_batch,
     evaluate_elbo,
@@ -51,6 +53,19 @@ def loss(
     return value, (Terms(value, elbo.distortion, rate, elbo.kl_per_latent, {}), ())
 
 
-def beta_vae() -> Objective:
-    """Makes the objective: distortion + β · rate, by Adam."""
-    return Objective(Coefficients, draw_batch, no_critic, loss, no_critic_loss, adam, adam)
+def beta_vae(*, optimizer: str = "adam") -> Objective:
+    """Makes the objective: distortion + β · rate.
+
+    Args:
+      optimizer: `adam`; `adagrad`, the paper's for dSprites, with a learning rate of 0.01; or
+        `rmsprop`.
+
+    Returns:
+      The objective.
+
+    Raises:
+      InputError: If the optimiser is not known.
+    """
+    check_name("optimizer", optimizer, OPTIMIZERS)
+    optimize = OPTIMIZERS[optimizer]
+    return Objective(Coefficients, draw_batch, no_critic, loss, no_critic_loss, optimize, adam)

@@ -86,6 +86,14 @@ def adam(learning_rate: Array) -> optax.GradientTransformation:
     return optax.adam(learning_rate)
 
 
+# The learning rate -> an optimiser, its other constants as in optax.
+OPTIMIZERS: dict[str, Callable[[Array], optax.GradientTransformation]] = {
+    "adagrad": optax.adagrad,
+    "adam": adam,
+    "rmsprop": optax.rmsprop,
+}
+
+
 def make_fixed_rate(
     optimizer: Callable[..., optax.GradientTransformation], learning_rate: float, **constants: float
 ) -> Callable[[Array], optax.GradientTransformation]:

@@ -1,0 +1,61 @@
+"""Published settings: each builds, and says where it stands."""
+
+import pytest
+
+from betavae_jax.checks import InputError
+from betavae_jax.objectives import OBJECTIVES
+from betavae_jax.objectives.presets import PRESETS, describe_presets, preset
+from betavae_jax.population import make_grid, num_runs
+from betavae_jax.runs.settings import Settings, make_objective, resolve
+
+CASES = [(name, objective) for name, of in PRESETS.items() for objective in of]
+
+
+@pytest.mark.parametrize(("name", "objective"), CASES)
+def test_a_preset_resolves(name, objective):
+    settings = Settings(objective=objective)._replace(**preset(name, objective))
+    resolved = resolve(settings, (64, 64, 1))
+    for field, value in preset(name, objective).items():
+        got = getattr(resolved, field)
+        assert ({k: got[k] for k in value} if isinstance(value, dict) else got) == value
+    runs = make_grid(
+        make_objective(resolved), resolved.coefficients, resolved.learning_rate, resolved.seed
+    )
+    assert num_runs(runs) == (6 if name == "locatello" else 1)
+    assert resolved.network_settings["widths"]
+
+
+def test_the_studys_ratio_holds_over_its_sweep():
+    for name, ratio in (("dip_vae_i", 10.0), ("dip_vae_ii", 1.0)):
+        settings = preset("locatello", name)
+        assert settings["objective_settings"] == {"lambda_d_factor": ratio}
+        assert settings["coefficients"] == {"lambda_od": [1.0, 2.0, 5.0, 10.0, 20.0, 50.0]}
+
+
+def test_the_papers_values_are_the_defaults():
+    for objective, (_, settings) in PRESETS["paper"].items():
+        defaults = OBJECTIVES[objective]().Coefficients()._asdict()
+        for name, value in settings.get("coefficients", {}).items():
+            assert value == [defaults[name]], (objective, name)
+
+
+def test_the_description_names_every_source():
+    lines = describe_presets().splitlines()
+    assert len(lines) == len(CASES)
+    for (name, objective), line in zip(CASES, lines, strict=True):
+        assert line.startswith(f"{name} {objective}: ")
+        assert PRESETS[name][objective].reference in line
+    assert "gamma=10,20,30,40,50,100 permute=same_batch" in describe_presets()
+
+
+@pytest.mark.parametrize(
+    ("name", "objective", "message"),
+    [
+        ("lokatello", "beta_vae", "preset to be one of locatello, paper"),
+        ("locatello", "vae_gan", "objective of preset locatello to be one of ada_gvae"),
+        ("paper", "gan", "objective to be one of"),
+    ],
+)
+def test_unknown_presets_are_refused(name, objective, message):
+    with pytest.raises(InputError, match=message):
+        preset(name, objective)
