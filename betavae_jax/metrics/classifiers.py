@@ -1,8 +1,9 @@
-"""Small classifiers from scikit-learn, as the metrics' conventions have them."""
+"""Classifiers from scikit-learn and LightGBM, as the metrics' conventions have them."""
 
 import importlib.util
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,3 +51,49 @@ def standardise(codes: np.ndarray, *further: np.ndarray) -> list[np.ndarray]:
     varies = np.ptp(codes, axis=0) > 0
     mean, scale = codes.mean(axis=0), np.where(varies, codes.std(axis=0), np.inf)
     return [(rows - mean) / scale for rows in (codes, *further)]
+
+
+class Trees(NamedTuple):
+    """A kind of boosted trees."""
+
+    make: Callable[[int], Any]  # seed -> classifier on one thread
+    module: str
+    distribution: str
+    convention: str
+
+
+def _make_gbt(seed: int) -> Any:
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    return GradientBoostingClassifier(random_state=seed)
+
+
+def _make_lightgbm(seed: int) -> Any:
+    from lightgbm import LGBMClassifier
+
+    return LGBMClassifier(
+        n_estimators=100,
+        learning_rate=0.1,
+        max_depth=3,
+        num_leaves=8,
+        min_child_samples=1,
+        importance_type="gain",
+        random_state=seed,
+        n_jobs=1,
+        deterministic=True,
+        force_row_wise=True,
+        verbosity=-1,
+    )
+
+
+TREES: dict[str, Trees] = {
+    "gbt": Trees(
+        _make_gbt, "sklearn", "scikit-learn", "scikit-learn's gradient-boosted trees, impurity"
+    ),
+    "lightgbm": Trees(
+        _make_lightgbm,
+        "lightgbm",
+        "lightgbm",
+        "LightGBM trees of the same size, gain: not the original",
+    ),
+}

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import entr
 
 from betavae_jax.checks import InputError, check_name
-from betavae_jax.metrics.classifiers import check_installed
+from betavae_jax.metrics.classifiers import TREES, Trees, check_installed
 from betavae_jax.metrics.results import Result, library_versions
 from betavae_jax.metrics.rows import check_train_and_test
 
@@ -22,15 +22,6 @@ class DciScores(NamedTuple):
     completeness: float
     disentanglement_per_latent: np.ndarray  # [D]
     completeness_per_factor: np.ndarray  # [K]
-
-
-class _Trees(NamedTuple):
-    """A kind of boosted trees."""
-
-    make: Callable[[int], Any]  # seed -> classifier on one thread
-    module: str
-    distribution: str
-    convention: str
 
 
 def dci_from_importance(importance: np.ndarray) -> DciScores:
@@ -106,11 +97,11 @@ def dci(
       Eastwood & Williams (2018), "A framework for the quantitative evaluation of disentangled
       representations", section 2; boosted trees as in Locatello et al. (2019).
     """
-    check_name("trees", trees, _TREES)
+    check_name("trees", trees, TREES)
     arrays = check_train_and_test(codes_train, factors_train, codes_test, factors_test, latents=2)
     if arrays[1].shape[1] < 2:
         raise InputError("expected at least 2 factors; got 1")
-    kind = _TREES[trees]
+    kind = TREES[trees]
     check_installed(kind.module, "joblib")
     importance, train_accuracy, test_accuracy = _fit_factors(kind, arrays, jobs, seed)
     scores = dci_from_importance(importance)
@@ -136,45 +127,8 @@ def dci(
     )  # fmt: skip
 
 
-def _make_gbt(seed: int) -> Any:
-    from sklearn.ensemble import GradientBoostingClassifier
-
-    return GradientBoostingClassifier(random_state=seed)
-
-
-def _make_lightgbm(seed: int) -> Any:
-    from lightgbm import LGBMClassifier
-
-    return LGBMClassifier(
-        n_estimators=100,
-        learning_rate=0.1,
-        max_depth=3,
-        num_leaves=8,
-        min_child_samples=1,
-        importance_type="gain",
-        random_state=seed,
-        n_jobs=1,
-        deterministic=True,
-        force_row_wise=True,
-        verbosity=-1,
-    )
-
-
-_TREES: dict[str, _Trees] = {
-    "gbt": _Trees(
-        _make_gbt, "sklearn", "scikit-learn", "scikit-learn's gradient-boosted trees, impurity"
-    ),
-    "lightgbm": _Trees(
-        _make_lightgbm,
-        "lightgbm",
-        "lightgbm",
-        "LightGBM trees of the same size, gain: not the original",
-    ),
-}
-
-
 def _fit_factors(
-    kind: _Trees, arrays: tuple[np.ndarray, ...], jobs: int, seed: int
+    kind: Trees, arrays: tuple[np.ndarray, ...], jobs: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fits one classifier a factor: importance `[D, K]`, training and test accuracy `[K]`."""
     from joblib import Parallel, cpu_count, delayed
