@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -27,6 +28,13 @@ SMALL = [
     "--checkpoint_every=50",
     "--log_every=20",
 ]
+
+
+COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
+COMPILED_ONCE = {
+    "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+}
 
 
 @pytest.fixture
@@ -50,7 +58,8 @@ def invoke(monkeypatch, capsys):
 
 
 def start(*arguments, cwd):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    # Programs compiled once serve all processes of this session, with the same bits.
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "", **COMPILED_ONCE}
     return subprocess.Popen(
         [sys.executable, "-m", "experiments.train", *map(str, arguments)],
         cwd=cwd,
@@ -326,7 +335,7 @@ def test_a_full_disk_keeps_what_was_whole(straight, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", limited, *SMALL, "--num_steps=400", "--workdir=a"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "", **COMPILED_ONCE},
         capture_output=True,
         text=True,
         timeout=300,
