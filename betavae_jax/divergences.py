@@ -149,7 +149,23 @@ def decompose_kl(z: Array, posterior: Posterior, log_weights: Array | np.ndarray
     References:
       Chen et al. 2018, equation 2.
     """
-    log_q_z, log_q_zd = aggregate_log_density(z, posterior, log_weights)
+    return decompose_log_densities(z, posterior, *aggregate_log_density(z, posterior, log_weights))
+
+
+def decompose_log_densities(
+    z: Array, posterior: Posterior, log_q_z: Array, log_q_zd: Array
+) -> Decomposition:
+    """Splits the sampled KL divergence as `decompose_kl` does, given the aggregate's densities.
+
+    Args:
+      z: One sample of each posterior, `[B, D]`.
+      posterior: q(z|x), leaves `[B, D]`.
+      log_q_z: `[B]`, nats.
+      log_q_zd: `[B, D]`, nats.
+
+    Returns:
+      The parts, in nats.
+    """
     log_q_zx = jnp.sum(gaussian.log_density(z, posterior.mean, posterior.log_variance), axis=1)
     log_p_zd = gaussian.log_density(z, jnp.zeros_like(z), jnp.zeros_like(z))
     return Decomposition(

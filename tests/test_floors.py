@@ -16,6 +16,7 @@ FLOORS = {
     "schedules": 1,
     "layers": 1,
     "critics": 1,
+    "aggregate": 2,
     "networks": 2,
     "objectives": 2,
     "data": 2,
