@@ -16,7 +16,7 @@ FLAGS = $(if $(DATASET),--dataset=$(DATASET)) $(if $(DATA_DIR),--data_dir=$(DATA
         $(if $(SEED),--seed=$(SEED)) $(if $(STEPS),--num_steps=$(STEPS)) \
         $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
 
-.PHONY: help install train report test test-slow check lint format types benchmark clean
+.PHONY: help install train whitedot report test test-slow check lint format types benchmark clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -62,6 +62,9 @@ check: lint types test  ## linters, type checker, tests
 format: install  ## apply the linters' corrections
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+whitedot: install  ## a plain VAE beside a β-VAE on the white dot, over seeds
+	$(BIN)/python -m experiments.whitedot $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
 
 benchmark: install  ## measure speed, as ratios within one run (ARGS=--peer=torch)
 	$(BIN)/python -m experiments.benchmark $(ARGS)

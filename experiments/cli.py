@@ -1,4 +1,4 @@
-"""What the drivers share: one line for every refusal, signals and exit codes."""
+"""What the drivers share: flags, one line for every refusal, signals and exit codes."""
 
 import os
 import signal
@@ -10,6 +10,11 @@ from typing import NoReturn
 from absl import app, flags, logging
 
 from betavae_jax.checks import InputError
+
+WORKDIR = flags.DEFINE_string("workdir", None, "The run directory; where one is made, under runs/.")
+DETERMINISTIC = flags.DEFINE_boolean(
+    "deterministic", True, "On a GPU: the same bits at every call, at some cost in speed."
+)
 
 EXIT_TROUBLE = 1
 EXIT_BAD_INPUT = 2
@@ -55,7 +60,12 @@ def stopped_by(number: int, step: int) -> int:
 
 
 def exclude_nondeterministic_operations() -> None:
-    """Asks XLA for the same bits at every call on a GPU; to be called before JAX starts."""
+    """Asks XLA for the same bits at every call on a GPU, unless `--nodeterministic`.
+
+    To be called before JAX starts.
+    """
+    if not DETERMINISTIC.value:
+        return
     asked = "--xla_gpu_deterministic_ops=true"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {asked}".strip()
 

@@ -20,15 +20,15 @@ from betavae_jax.runs.directory import RESULTS, locked, read_config
 from betavae_jax.runs.leaves import sha256_of_tree
 from experiments import cli
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
+flags.adopt_module_key_flags(cli)  # so that --help shows them
 _RUN = flags.DEFINE_integer("run", None, "One run of it, for a page of its own.")
 
 
 def main() -> int:
     """Loads the population and writes its page."""
-    if not _WORKDIR.value:
+    if not cli.WORKDIR.value:
         raise InputError("expected --workdir=DIRECTORY, a run directory; got none")
-    workdir = pathlib.Path(_WORKDIR.value)
+    workdir = pathlib.Path(cli.WORKDIR.value)
     read_config(workdir)  # before the lock, which would make the directory
     with locked(workdir):
         population = load_population(workdir)

@@ -23,12 +23,9 @@ from experiments.directory import train_directory
 from experiments.settings_flags import default_workdir, define_settings, read_settings
 
 define_settings()
-flags.adopt_module_key_flags(settings_flags)  # so that --help shows them
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory; by default one under runs/.")
+for module in (cli, settings_flags):
+    flags.adopt_module_key_flags(module)  # so that --help shows them
 _OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Start anew where a run stands already.")
-_DETERMINISTIC = flags.DEFINE_boolean(
-    "deterministic", True, "On a GPU: the same bits at every call, at some cost in speed."
-)
 _INEXACT = flags.DEFINE_boolean(
     "allow_inexact_resume", False, "Go on although versions, hardware or data have changed."
 )
@@ -36,16 +33,15 @@ _INEXACT = flags.DEFINE_boolean(
 
 def main() -> int:
     """Builds the experiment, trains it in its directory and reports."""
-    if _DETERMINISTIC.value:
-        cli.exclude_nondeterministic_operations()
+    cli.exclude_nondeterministic_operations()
     experiment = build(read_settings())
-    workdir = pathlib.Path(_WORKDIR.value or default_workdir(experiment))
+    workdir = pathlib.Path(cli.WORKDIR.value or default_workdir(experiment))
     trained = train_directory(
         experiment,
         workdir,
         overwrite=_OVERWRITE.value,
         allow_inexact_resume=_INEXACT.value,
-        deterministic=_DETERMINISTIC.value,
+        deterministic=cli.DETERMINISTIC.value,
     )
     fitted = trained.fitted
     if fitted.signal:

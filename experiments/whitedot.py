@@ -30,12 +30,11 @@ from experiments.dots import (
     widths_table_of,
 )
 
-_WORKDIR = flags.DEFINE_string("workdir", "runs/whitedot", "Where the populations and results go.")
+flags.adopt_module_key_flags(cli)  # so that --help shows them
 _SEEDS = flags.DEFINE_integer("num_seeds", 5, "Runs of each setting.", lower_bound=2)
 _STEPS = flags.DEFINE_integer("num_steps", None, "Training steps of each run.", lower_bound=10)
 _BETA = flags.DEFINE_float("beta", None, "The large β.", lower_bound=0)
 _CLASSIC = flags.DEFINE_boolean("classic", False, "The paper's size, β and capacity.")
-_DETERMINISTIC = flags.DEFINE_boolean("deterministic", True, "On a GPU: the same bits each time.")
 
 _RADII = 8
 
@@ -72,16 +71,15 @@ def _populations() -> dict[str, Settings]:
 
 def main() -> int:
     """Trains the populations, measures them and draws the figure."""
-    if _DETERMINISTIC.value:
-        cli.exclude_nondeterministic_operations()
-    workdir = pathlib.Path(_WORKDIR.value)
+    cli.exclude_nondeterministic_operations()
+    workdir = pathlib.Path(cli.WORKDIR.value or "runs/whitedot")
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"expected workdir to be a directory; got {workdir}, a file")
     measured: dict[str, Measured] = {}
     for name, settings in _populations().items():
         experiment = build(settings)
         print(f"{name}: {len(experiment.runs.seed)} runs of {settings.num_steps} steps")
-        trained = train_directory(experiment, workdir / name, deterministic=_DETERMINISTIC.value)
+        trained = train_directory(experiment, workdir / name, deterministic=cli.DETERMINISTIC.value)
         if trained.fitted.signal:
             return cli.stopped_by(trained.fitted.signal, trained.fitted.step)
         measured[name] = measure(experiment, trained.program, trained.fitted.carry)
