@@ -10,6 +10,7 @@ from betavae_jax.plots.latents import label_latents, order_latents
 
 _DPI = 100
 _GAP = 2  # pixels between tiles
+_USUAL_WIDTH = 800  # of a picture, pixels
 _TILE = 60  # a tile is at least so wide on the page, pixels
 
 
@@ -74,6 +75,7 @@ def _draw_tiles(
     # A whole number of screen pixels, two or more, for each image pixel: none is lost.
     scale = max(2, -(-_TILE // width))
     inches = (scale * picture.shape[1] / _DPI, scale * picture.shape[0] / _DPI)
+    points = 9 * max(1.0, _DPI * inches[0] / _USUAL_WIDTH)  # a wide picture is shown smaller
     figure = Figure(figsize=inches, dpi=_DPI)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(picture, interpolation="nearest", vmin=0, vmax=1)
@@ -81,11 +83,11 @@ def _draw_tiles(
     axes.set_xticks(middles if column_labels else [], column_labels or [])
     centres = np.arange(rows) * (height + _GAP) + height / 2 - 0.5
     axes.set_yticks(centres if row_labels else [], row_labels or [])
-    axes.tick_params(length=0, labelsize=9)
+    axes.tick_params(length=0, labelsize=points)
     axes.spines[:].set_visible(False)
-    axes.set_title(title, fontsize=10)
-    axes.set_ylabel(axis_labels[0], fontsize=10)
-    axes.set_xlabel(axis_labels[1], fontsize=10)
+    axes.set_title(title, fontsize=points * 10 / 9)
+    axes.set_ylabel(axis_labels[0], fontsize=points * 10 / 9)
+    axes.set_xlabel(axis_labels[1], fontsize=points * 10 / 9)
     figure.savefig(path, bbox_inches="tight", pad_inches=0.1)  # labels stand outside the axes
 
 

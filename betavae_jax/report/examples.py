@@ -1,8 +1,8 @@
 """The examples that a report shows and encodes, fetched once for all runs."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +15,8 @@ _NUM_EXAMPLES = 10
 _MOST_ROWS = 5_000
 _FEWEST_ROWS = 256
 _NUMBERS_AT_ONCE = 1 << 23  # values of all rows together, about
-_MOST_LEVELS = 32  # of a factor in a map
+_MOST_LEVELS = 32  # of a factor in a map of a full grid
+_ROWS_A_CELL = 8  # of another map, on average
 
 
 class Map(NamedTuple):
@@ -38,34 +39,54 @@ class Examples(NamedTuple):
     map_x: np.ndarray  # [M, ...]; the population itself where the set is no full grid
 
 
-def fetch(data: Dataset, rows: Sequence[Mapping[str, Any]]) -> Examples:
-    """Fetches the examples of a report.
+def fetch(data: Dataset) -> Examples:
+    """Fetches the examples of a report, without a map yet.
 
     Args:
       data: The set that the runs were evaluated on, its arrays on the host.
-      rows: The rows of `results.json`; the factors that the runs follow best are mapped.
     """
     few = np.random.default_rng(0).choice(data.num_examples, _NUM_EXAMPLES - 1)
     shown = np.asarray([_central_row(data.num_examples), *few]).astype(np.int32)
     most = _NUMBERS_AT_ONCE // math.prod(data_shape(data))
     population = evaluation_rows(data.num_examples, min(max(most, _FEWEST_ROWS), _MOST_ROWS))
-    factors = _fetch_factors(data, population)
-    names = data.space.names if data.space else ()
     x = fetch_examples(data, population)
-    chosen = _map_factors(data, rows)
-    if chosen is None or data.space is None:
-        return Examples(fetch_examples(data, shown), x, factors, names, None, x)
-    map_x = x
-    if data.space.full_grid:
-        cells, on_grid = _grid_rows(data.space.sizes, chosen)
-        map_x = fetch_examples(data, on_grid)
+    names = data.space.names if data.space else ()
+    factors = _fetch_factors(data, population)
+    return Examples(fetch_examples(data, shown), x, factors, names, None, x)
+
+
+def fetch_map(data: Dataset, examples: Examples, strength: np.ndarray) -> Examples:
+    """Adds the map of the two factors that matter most, where two are known.
+
+    Args:
+      data: The set, as for `fetch`.
+      examples: Its examples.
+      strength: How well a latent follows each factor `[K]`; of equal ones, that with more values.
+    """
+    space = data.space
+    if space is None or sum(size > 1 for size in space.sizes) < 2:
+        return examples
+    worth = np.nan_to_num(np.asarray(strength, np.float64)) + np.asarray(space.sizes) / 1e9
+    worth[np.asarray(space.sizes) < 2] = -1
+    first, second = sorted(np.argsort(-worth, kind="stable")[:2].tolist())
+    map_x = examples.population
+    if space.full_grid:
+        cells, rows = _grid_rows(space.sizes, (first, second))
+        map_x = fetch_examples(data, rows)
     else:
-        labels = [np.unique(factors[:, k], return_inverse=True)[1] for k in chosen]
-        cells = np.stack(labels, axis=1)
-    sizes = tuple(int(size) for size in cells.max(axis=0) + 1)
-    both = (names[chosen[0]], names[chosen[1]])
-    shown_map = Map(chosen, both, cells, (sizes[0], sizes[1]))
-    return Examples(fetch_examples(data, shown), x, factors, names, shown_map, map_x)
+        most = max(2, int(np.sqrt(len(map_x) / _ROWS_A_CELL)))
+        cells = np.stack([_levels(examples.factors[:, k], most) for k in (first, second)], axis=1)
+    height, width = (cells.max(axis=0) + 1).tolist()
+    names = space.names[first], space.names[second]
+    shown = Map((first, second), names, cells, (height, width))
+    return examples._replace(map=shown, map_x=map_x)
+
+
+def _levels(labels: np.ndarray, most: int) -> np.ndarray:
+    """Numbers the values of a factor `[N]` from 0; neighbours share a level where they are many."""
+    numbers = np.unique(labels, return_inverse=True)[1]
+    count = int(numbers.max()) + 1
+    return numbers * min(count, most) // count
 
 
 def _central_row(num_examples: int) -> int:
@@ -78,20 +99,6 @@ def _fetch_factors(data: Dataset, rows: np.ndarray) -> np.ndarray:
     arrays = data.take(data.arrays, rows) if data.take else data.arrays
     index = np.arange(len(rows), dtype=np.int32) if data.take else rows
     return np.asarray(data.factors(arrays, jnp.asarray(index)))
-
-
-def _map_factors(data: Dataset, rows: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
-    """The two factors that the runs follow best, else those of the most values; in order."""
-    space = data.space
-    if space is None or sum(size > 1 for size in space.sizes) < 2:
-        return None
-    strength = np.asarray(space.sizes, np.float64) / 1e6  # decides where nothing is known
-    for row in rows:
-        alignment = row["metrics"].get("axis_alignment", {}).get("abs_pearson_r", {})
-        strength += [alignment.get(name) or 0.0 for name in space.names]
-    strength[np.asarray(space.sizes) < 2] = -1
-    first, second = sorted(np.argsort(-strength, kind="stable")[:2].tolist())
-    return first, second
 
 
 def _grid_rows(sizes: Sequence[int], chosen: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

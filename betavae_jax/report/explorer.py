@@ -11,8 +11,8 @@ from betavae_jax.plots.images import to_rgb
 from betavae_jax.plots.latents import label_latents, order_latents
 from betavae_jax.report.decoder import NotForThePageError, decoder_for_page, describe_decoder
 from betavae_jax.report.examples import Examples
-from betavae_jax.report.figures import Subject
 from betavae_jax.report.pictures import SPAN, Codes, Pictures
+from betavae_jax.report.subject import Subject
 from betavae_jax.runs.settings import Experiment
 from betavae_jax.types import Params
 

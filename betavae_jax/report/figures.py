@@ -18,9 +18,9 @@ from betavae_jax.report.pictures import (
     Pictures,
     sample_aggregate,
 )
+from betavae_jax.report.subject import Subject, say_latents
 
 _VECTORS_DRAWN = 8  # originals, and samples; each has a panel of its own
-_LEAST_R = 0.5  # |r| from which a latent is said to follow a factor
 
 
 class Figure(NamedTuple):
@@ -29,45 +29,6 @@ class Figure(NamedTuple):
     path: pathlib.Path
     caption: str
     alt: str  # for those who do not see it
-
-
-class Subject(NamedTuple):
-    """A run whose figures are drawn."""
-
-    row: Mapping[str, Any]  # of `results.json`
-    title: str
-    kl: np.ndarray  # [D], NaN where not finite
-    names: list[str]  # [D], such as "(pos_x)"; empty where no factor is followed
-    log: Sequence[Mapping[str, Any]]  # its lines of `metrics.jsonl`
-
-
-def make_subject(row: Mapping[str, Any], title: str, log: Sequence[Mapping[str, Any]]) -> Subject:
-    """Collects what is known of a run."""
-    kl = np.asarray(row["kl_per_latent"], np.float64)  # None becomes NaN
-    kl = np.where(np.isfinite(kl), kl, np.nan)
-    return Subject(row, title, kl, _factor_names(row, len(kl)), log)
-
-
-def _factor_names(row: Mapping[str, Any], num_latents: int) -> list[str]:
-    """For each latent, the factor that it follows with abs r of at least 0.5, or nothing."""
-    names = [""] * num_latents
-    alignment = row["metrics"].get("axis_alignment")
-    if alignment:
-        for name, latent in alignment["latent"].items():
-            if (alignment["abs_pearson_r"][name] or 0.0) >= _LEAST_R:
-                names[int(latent)] = f"({name})"
-    return names
-
-
-def say_latents(subject: Subject) -> str:
-    """The latents that carry something, in words."""
-    labels = label_latents(subject.kl, subject.names)
-    active = [labels[d].replace("  ", " ") for d in order_latents(subject.kl)
-              if subject.kl[d] > 0.01]  # fmt: skip
-    if not active:
-        return "no latent carries anything"
-    more = f" and {len(active) - 4} more" if len(active) > 4 else ""
-    return ", ".join(active[:4]) + more
 
 
 def draw_core(

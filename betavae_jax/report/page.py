@@ -9,19 +9,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from betavae_jax.checks import InputError
 from betavae_jax.population import take_runs
 from betavae_jax.report.decoder import NotForThePageError
-from betavae_jax.report.examples import Examples, fetch
+from betavae_jax.report.examples import Examples, fetch, fetch_map
 from betavae_jax.report.explorer import describe_examples, describe_run_for_page
 from betavae_jax.report.figures import (
     Figure,
-    Subject,
     draw_core,
     draw_more,
     draw_population,
-    make_subject,
 )
 from betavae_jax.report.pictures import Coder, decode_pictures, encode_examples, make_coder
 from betavae_jax.report.sections import (
@@ -32,6 +31,7 @@ from betavae_jax.report.sections import (
     list_beyond,
     section_bodies,
 )
+from betavae_jax.report.subject import make_subject, match_factors
 from betavae_jax.report.tables import (
     best_runs,
     group_of_run,
@@ -45,6 +45,7 @@ from betavae_jax.runs.directory import CONFIG, FIGURES, FLAGS, LOG, REPORT
 from betavae_jax.runs.records import jsonable, read_log
 from betavae_jax.runs.settings import Experiment
 from betavae_jax.training import Carry
+from betavae_jax.types import Params
 
 RUNS_DRAWN = 12  # whose figures are drawn, the best of each setting first
 CLOSELY = 4  # of them, with every figure that there is
@@ -88,15 +89,15 @@ def write_report(
     log = read_log(workdir / LOG)
     names = varying_settings(rows)
     titles = [title_of_run(row, names) for row in rows]
-    examples = fetch(experiment.splits.test or experiment.splits.train, rows)
-    coder, params = make_coder(experiment.model), take_runs(carry.state.params, len(rows))
+    params = take_runs(carry.state.params, len(rows))
+    own = {run: jax.tree.map(lambda leaf, run=run: leaf[run], params) for run in chosen}
+    coder = make_coder(experiment.model)
+    examples = _fetch(experiment, coder, own[chosen[0]], rows[chosen[0]])
     sections = []
     for place, number in enumerate(chosen):
-        mine = [line for line in log if line["run"] == number]
-        subject = make_subject(rows[number], titles[number], mine)
-        own = jax.tree.map(lambda leaf, number=number: leaf[number], params)
+        about = rows[number], titles[number], [line for line in log if line["run"] == number]
         depth = number in best, number in best and place < CLOSELY
-        sections.append(_draw(figures, experiment, coder, own, subject, examples, depth))
+        sections.append(_draw(figures, experiment, coder, own[number], about, examples, depth))
     everything: list[Figure] = []
     if run is None:
         groups = [group_of_run(row) for row in rows]
@@ -107,17 +108,31 @@ def write_report(
     return page
 
 
+def _fetch(
+    experiment: Experiment, coder: Coder, params: Params, row: Mapping[str, Any]
+) -> Examples:
+    """The examples, with a map of the two factors that the latents of one run follow best."""
+    data = experiment.splits.test or experiment.splits.train
+    examples = fetch(data)
+    means = np.asarray(coder.encode(params, examples.population).mean)
+    matched = match_factors(row, examples, means)
+    strength = [matched[name][1] if name in matched else 0.0 for name in examples.factor_names]
+    return fetch_map(data, examples, np.asarray(strength))
+
+
 def _draw(
     folder: pathlib.Path,
     experiment: Experiment,
     coder: Coder,
-    params: Any,
-    subject: Subject,
+    params: Params,
+    about: tuple[Mapping[str, Any], str, Sequence[Mapping[str, Any]]],
     examples: Examples,
     depth: tuple[bool, bool],
 ) -> Section:
-    """Encodes, decodes and draws one run; `depth`: with sliders, with every figure."""
+    """Draws one run: `about` is its row, title and log; `depth`: with sliders, every figure."""
     coded = encode_examples(coder, params, examples)
+    matched = match_factors(about[0], examples, np.asarray(coded.population.mean))
+    subject = make_subject(*about, matched)
     shown = decode_pictures(coder, params, coded, subject.kl)
     sliders, why = "", ""
     if depth[0]:

@@ -8,7 +8,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from betavae_jax.report.figures import Figure, Subject
+from betavae_jax.report.figures import Figure
+from betavae_jax.report.subject import Subject
 
 _SLIDERS_SHARE = 0.6  # of the page, at most, for the decoders of a population
 

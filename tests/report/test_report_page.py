@@ -11,7 +11,7 @@ from betavae_jax.checks import InputError
 from betavae_jax.plots.latents import order_latents
 from betavae_jax.report import page as page_module
 from betavae_jax.report import write_report
-from betavae_jax.report.examples import Map, average_over_map, fetch
+from betavae_jax.report.examples import Map, average_over_map, fetch, fetch_map
 from betavae_jax.report.sections import Budget
 from betavae_jax.report.tables import best_runs, say_outcome, varying_settings
 
@@ -195,8 +195,7 @@ def test_a_budget_is_kept():
 def test_the_map_of_a_grid(make_experiment):
     """On the grid of blobs, the map's images move as its axes say."""
     data = make_experiment().splits.train
-    rows = [{"metrics": {"axis_alignment": {"abs_pearson_r": {"x": 0.1, "y": None}}}}]
-    examples = fetch(data, rows)
+    examples = fetch_map(data, fetch(data), np.asarray([0.1, np.nan]))
     assert examples.map.names == ("x", "y")
     assert examples.map.sizes == (8, 8)
     x, y = average_over_map(centres(examples.map_x), examples.map)
