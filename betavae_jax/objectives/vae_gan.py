@@ -15,9 +15,9 @@ _REALISM = ("minimax", "non_saturating")
 
 
 class Coefficients(NamedTuple):
-    """The paper names no γ; β = 1 is the paper's."""
+    """The paper names no γ: at 1 the decoder weighs the two alike. β = 1 is the paper's."""
 
-    gamma: Any = 1e-2  # of the distortion of features against realism, for the decoder
+    gamma: Any = 1.0  # of the distortion of features against realism, for the decoder
     beta: Any = 1.0  # of the rate, for the encoder
 
 
