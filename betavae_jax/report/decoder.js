@@ -25,20 +25,31 @@ function tiltedMean(x) {
   return x < 0 ? below : 1 - below;
 }
 
-// Base64 of little-endian float16 -> Float32Array.
-function readFloat16(base64) {
-  const bytes = atob(base64);
-  const values = new Float32Array(bytes.length / 2);
-  for (let i = 0; i < values.length; i++) {
-    const half = bytes.charCodeAt(2 * i) | (bytes.charCodeAt(2 * i + 1) << 8);
-    const exponent = (half >> 10) & 31;
-    const fraction = half & 1023;
-    const size = exponent
-      ? (1 + fraction / 1024) * 2 ** (exponent - 15)
-      : fraction * 2 ** -24;
-    values[i] = half & 32768 ? -size : size;
-  }
-  return values;
+// Reads arrays one after another out of base64: float16 as it is, or int8 with a float16 scale
+// for each of the features, which the last axis counts.
+function makeReader(base64) {
+  const bytes = new DataView(Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)).buffer);
+  let at = 0;
+  const half = (count) => {
+    const values = new Float32Array(count);
+    for (let i = 0; i < count; i++, at += 2) {
+      const bits = bytes.getUint16(at, true);
+      const exponent = (bits >> 10) & 31;
+      const fraction = bits & 1023;
+      const size = exponent
+        ? (1 + fraction / 1024) * 2 ** (exponent - 15)
+        : fraction * 2 ** -24;
+      values[i] = bits & 32768 ? -size : size;
+    }
+    return values;
+  };
+  const int8 = (count, features) => {
+    const scale = half(features);
+    const values = new Float32Array(count);
+    for (let i = 0; i < count; i++) values[i] = bytes.getInt8(at++) * scale[i % features];
+    return values;
+  };
+  return { half, kernel: { float16: half, int8 } };
 }
 
 // sum += x * row, the inner loop of every layer.
@@ -111,14 +122,13 @@ function makeCrop(decoder, last) {
 
 // A function from a code [D] to the mean of p(x|z), flat; the array is reused at each call.
 function makeDecoder(decoder) {
-  const weights = readFloat16(decoder.weights);
-  let at = 0;
-  const take = (count) => weights.subarray(at, (at += count));
+  const read = makeReader(decoder.weights);
   const steps = decoder.layers.map((layer) => {
     const dense = layer.kind === "dense";
-    const outputs = dense ? layer.outputs : layer.features;
-    const kernel = take(dense ? layer.inputs * outputs : 16 * layer.channels * outputs);
-    const apply = (dense ? makeDense : makeTransposed)(layer, kernel, take(outputs));
+    const features = dense ? layer.outputs : layer.features;
+    const count = features * (dense ? layer.inputs : 16 * layer.channels);
+    const kernel = read.kernel[decoder.format](count, features);
+    const apply = (dense ? makeDense : makeTransposed)(layer, kernel, read.half(features));
     return [apply, activations[layer.activation]];
   });
   const crop = makeCrop(decoder, decoder.layers[decoder.layers.length - 1]);
@@ -138,10 +148,5 @@ function makeDecoder(decoder) {
 // How far this decoder is from the model that it was made from, at the values embedded.
 function largestDifference(decode, check) {
   const mean = decode(check.z);
-  let largest = 0;
-  check.at.forEach((at, i) => {
-    const scale = Math.max(1, Math.abs(check.values[i]));
-    largest = Math.max(largest, Math.abs(mean[at] - check.values[i]) / scale);
-  });
-  return largest;
+  return Math.max(...check.at.map((at, i) => Math.abs(mean[at] - check.values[i])));
 }

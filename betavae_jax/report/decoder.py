@@ -21,7 +21,9 @@ from betavae_jax.types import Model, Params, Shape
 
 # How a likelihood's mean follows from the decoder's output; for the others it is the output.
 _MEANS = {"bernoulli": "sigmoid", "continuous_bernoulli": "tilted"}
-_MOST_BYTES = 2_700_000  # of weights; a third more as text
+# Weights are float16 where those fit into the page, else int8 with a scale for each feature.
+_MOST_FLOAT16 = 1_350_000  # 2.7 MB, and a third more as text
+_MOST_INT8 = 3_200_000
 _CHECKED = 256  # values of one decoded example that the page compares with its own
 
 
@@ -36,7 +38,8 @@ class Decoder(NamedTuple):
     crop: list[int]  # top, left
     shape: list[int]  # of an example, H, W, C or F
     mean: str  # what follows the last layer
-    weights: bytes  # float16, little-endian: each layer's kernel, then its bias
+    format: str  # of the kernels, float16 or int8
+    weights: bytes  # little-endian: each layer's kernel, scales first if int8, then its bias
 
 
 class _Call(NamedTuple):
@@ -58,7 +61,7 @@ def describe_decoder(
       likelihood: The likelihood's name.
 
     Returns:
-      Layers with weights in float16. A transposed convolution's kernel is `[C, 4, 4, F]`.
+      Layers with rounded weights. A transposed convolution's kernel is `[C, 4, 4, F]`.
 
     Raises:
       NotForThePageError: If the decoder is not such a chain, or float16 cannot hold a weight.
@@ -85,14 +88,36 @@ def describe_decoder(
         size -= math.prod(x_shape)
     if size:
         raise NotForThePageError("its output is not an example's shape")
-    count = _num_parameters(network)
-    if 2 * count > _MOST_BYTES:
-        raise NotForThePageError(
-            f"its decoder has {count:,} weights, {2 * count / 1e6:.1f} MB, more than the page holds"
-        )
-    data = b"".join(_half(piece).tobytes() for piece in weights)
+    kind = choose_format(params)
+    data = b"".join(_pack(piece, kind) for piece in weights)
     mean = _MEANS.get(likelihood, "identity")
-    return Decoder(layers, [top, left], list(x_shape), mean, data)
+    return Decoder(layers, [top, left], list(x_shape), mean, kind, data)
+
+
+def choose_format(params: Params) -> str:
+    """The format, float16 or int8, in which the decoder of one run fits into the page.
+
+    Raises:
+      NotForThePageError: If it fits in neither.
+    """
+    count = _num_parameters(params["decoder"]["network"])
+    if count > _MOST_INT8:
+        raise NotForThePageError(f"its decoder has {count:,} weights, more than the page holds")
+    return "float16" if count <= _MOST_FLOAT16 else "int8"
+
+
+def round_decoder(params: Params) -> Params:
+    """The parameters of one run with the decoder's as the page has them."""
+    kind = choose_format(params)
+
+    def rounded(leaf: np.ndarray) -> np.ndarray:
+        if kind == "float16" or leaf.ndim < 2:
+            return _half(leaf).astype(np.float32)
+        scale, whole = _int8(leaf)
+        return whole * scale.astype(np.float32)
+
+    network = jax.tree.map(lambda leaf: rounded(np.asarray(leaf)), params["decoder"]["network"])
+    return {**params, "decoder": {**params["decoder"], "network": network}}
 
 
 def _trace(model: Model, params: Params, num_latents: int) -> list[_Call]:
@@ -155,6 +180,20 @@ def _half(values: np.ndarray) -> np.ndarray:
     return half
 
 
+def _int8(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A scale for each feature, which the last axis counts, and whole numbers up to 127."""
+    largest = np.abs(kernel).max(axis=tuple(range(kernel.ndim - 1)))
+    scale = _half(np.maximum(largest / 127, 1e-7))
+    whole = np.round(kernel / scale.astype(np.float32))
+    return scale, np.clip(whole, -127, 127).astype(np.int8)
+
+
+def _pack(piece: np.ndarray, kind: str) -> bytes:
+    if kind == "float16" or piece.ndim < 2:
+        return _half(piece).tobytes()
+    return b"".join(part.tobytes() for part in _int8(piece))
+
+
 def decoder_for_page(
     decoder: Decoder, z: np.ndarray, mean: np.ndarray, tolerance: float
 ) -> dict[str, Any]:
@@ -164,7 +203,7 @@ def decoder_for_page(
       decoder: The decoder.
       z: A code `[D]`.
       mean: What the model makes of it, an example's shape; the page compares its own with it.
-      tolerance: How far they may differ, in units of x or of the largest absolute value.
+      tolerance: How far they may differ, in units of x.
     """
     flat = np.ravel(mean)
     at = np.unique(np.linspace(0, len(flat) - 1, min(_CHECKED, len(flat))).astype(int))

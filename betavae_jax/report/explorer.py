@@ -9,14 +9,19 @@ import numpy as np
 
 from betavae_jax.plots.images import to_rgb
 from betavae_jax.plots.latents import label_latents, order_latents
-from betavae_jax.report.decoder import NotForThePageError, decoder_for_page, describe_decoder
+from betavae_jax.report.decoder import (
+    NotForThePageError,
+    decoder_for_page,
+    describe_decoder,
+    round_decoder,
+)
 from betavae_jax.report.examples import Examples
-from betavae_jax.report.pictures import SPAN, Codes, Pictures
+from betavae_jax.report.pictures import SPAN, Coder, Codes, Pictures
 from betavae_jax.report.subject import Subject
 from betavae_jax.runs.settings import Experiment
 from betavae_jax.types import Params
 
-_TOLERANCE = 1e-2  # between the model and its decoder in the page
+_TOLERANCE = 1e-2  # between the model and its decoder in the page, of the range of x
 _BF16_TOLERANCE = 1e-1  # the model itself rounds, and the page does not
 _THUMBNAIL = 64  # pixels; a larger image is shown by every n-th of its pixels
 
@@ -41,6 +46,7 @@ def describe_examples(examples: Examples) -> list[Any]:
 
 def describe_run_for_page(
     experiment: Experiment,
+    coder: Coder,
     params: Params,
     subject: Subject,
     coded: Codes,
@@ -50,30 +56,39 @@ def describe_run_for_page(
     """What the sliders of one run need.
 
     Raises:
-      NotForThePageError: If its decoder cannot run in a page, or its codes are not finite.
+      NotForThePageError: If its decoder cannot run in a page, its codes are not finite, or its
+        weights cannot be rounded without the pictures changing.
     """
     codes = np.asarray(coded.examples.mean, np.float64)
-    mean = shown.reconstructions[0]
-    if not (np.all(np.isfinite(codes)) and np.all(np.isfinite(mean))):
+    if not (np.all(np.isfinite(codes)) and np.all(np.isfinite(shown.reconstructions))):
         raise NotForThePageError("it does not give finite values")
     settings = experiment.settings
     decoder = describe_decoder(
         experiment.model, params, examples.x.shape[1:], settings.num_latents, settings.likelihood
     )
+    low, high = _visible_range(examples, shown)
     tolerance = _BF16_TOLERANCE if settings.precision == "bf16" else _TOLERANCE
+    tolerance *= 1.0 if examples.x.ndim == 4 else max(1.0, high - low)
+    rounded = coder.decode(round_decoder(params), np.asarray(coded.examples.mean))
+    if not np.max(np.abs(rounded - shown.reconstructions)) <= tolerance:  # NaN is not either
+        raise NotForThePageError("its pictures change when its weights are rounded to fit the page")
     codes = np.round(codes, 4)
     labels = label_latents(subject.kl, subject.names)
-    span = max(SPAN, math.ceil(10 * np.abs(codes).max()) / 10)
-    visible = [x[np.isfinite(x)] for x in (examples.x, shown.traversals)]
     return {
         "run": subject.row["run"],
         "title": subject.title,
         "latents": [{"latent": int(d), "label": labels[d]} for d in order_latents(subject.kl)],
-        "span": span,
-        "range": [
-            round(float(min(x.min() for x in visible)), 4),
-            round(float(max(x.max() for x in visible)), 4),
-        ],
+        "span": max(SPAN, math.ceil(10 * np.abs(codes).max()) / 10),
+        "range": [low, high],
         "codes": codes.tolist(),
-        "decoder": decoder_for_page(decoder, np.asarray(coded.examples.mean[0]), mean, tolerance),
+        "decoder": decoder_for_page(
+            decoder, np.asarray(coded.examples.mean[0]), shown.reconstructions[0], tolerance
+        ),
     }
+
+
+def _visible_range(examples: Examples, shown: Pictures) -> tuple[float, float]:
+    """The smallest and the largest value that the examples and the traversals take."""
+    values = [x[np.isfinite(x)] for x in (examples.x, shown.traversals)]
+    low, high = min(x.min() for x in values), max(x.max() for x in values)
+    return round(float(low), 4), round(float(high), 4)

@@ -137,7 +137,9 @@ def _draw(
     sliders, why = "", ""
     if depth[0]:
         try:
-            described = describe_run_for_page(experiment, params, subject, coded, shown, examples)
+            described = describe_run_for_page(
+                experiment, coder, params, subject, coded, shown, examples
+            )
             sliders = json.dumps(described, allow_nan=False, separators=(",", ":"))
         except NotForThePageError as reason:
             why = str(reason)

@@ -15,6 +15,7 @@ from betavae_jax.report.decoder import (
     NotForThePageError,
     decoder_for_page,
     describe_decoder,
+    round_decoder,
 )
 from betavae_jax.types import Posterior
 
@@ -75,8 +76,34 @@ def test_what_the_page_reads():
 
 
 def test_a_large_decoder_is_refused():
-    with pytest.raises(NotForThePageError, match=r"7,806,496 weights, 15.6 MB, more than"):
+    with pytest.raises(NotForThePageError, match="7,806,496 weights, more than the page holds"):
         describe("mlp", (64, 64, 1))
+
+
+def test_a_decoder_of_medium_size_has_eight_bits():
+    decoder, params = describe("mlp", (40,))
+    assert decoder.format == "int8"
+    network = params["decoder"]["network"]
+    sizes = [leaf.size for leaf in jax.tree.leaves(network) if leaf.ndim > 1]
+    biases = [leaf.size for leaf in jax.tree.leaves(network) if leaf.ndim == 1]
+    assert len(decoder.weights) == sum(sizes) + 4 * sum(biases)  # a scale and a bias, two bytes
+    rounded = round_decoder(params)
+    for leaf, near in zip(
+        jax.tree.leaves(network), jax.tree.leaves(rounded["decoder"]["network"]), strict=True
+    ):
+        leaf = np.asarray(leaf)
+        step = np.abs(leaf).max(axis=tuple(range(leaf.ndim - 1)), keepdims=True) / 127
+        assert np.all(np.abs(near - leaf) <= 0.51 * step + 1e-3 * np.abs(leaf))
+    assert rounded["encoder"] is params["encoder"]
+
+
+def test_a_small_decoder_is_rounded_to_float16():
+    decoder, params = describe("mlp", (7,), decoder_widths="5")
+    assert decoder.format == "float16"
+    leaves = jax.tree.leaves(round_decoder(params)["decoder"]["network"])
+    values = np.concatenate([np.ravel(leaf) for leaf in leaves])
+    weights = np.frombuffer(decoder.weights, "<f2").astype(np.float32)
+    np.testing.assert_array_equal(np.sort(values), np.sort(weights))
 
 
 def test_weights_beyond_float16_are_refused():

@@ -154,6 +154,7 @@ def test_one_run_of_a_population(population, tmp_path):
 
 def test_what_does_not_fit_is_listed(population, tmp_path, monkeypatch):
     monkeypatch.setattr(page_module, "MOST_BYTES", 150_000)
+    monkeypatch.setattr(page_module, "CLOSELY", 0)
     path = write_report(tmp_path, population.experiment, population.carry, population.results)
     text = path.read_text("utf-8")
     assert len(text) < 150_000
