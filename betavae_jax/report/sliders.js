@@ -1,8 +1,8 @@
 // The sliders: choose a run, start from an example or the prior's mean, move any latent.
 
-const SVG = "http://www.w3.org/2000/svg";
 const data = JSON.parse(document.getElementById("data").textContent);
 const find = (id) => document.getElementById(id);
+const SVG = find("svg").namespaceURI;
 
 function make(parent, name, attributes = {}, text = "", space = null) {
   const node = space ? document.createElementNS(space, name) : document.createElement(name);
@@ -82,7 +82,7 @@ function showRun(run) {
   const view = isImage
     ? imageView(decoded, run.decoder.shape)
     : vectorView(decoded, run.decoder.shape[0], run.range);
-  make(decoded, "figcaption", {}, "decoded");
+  make(decoded, "figcaption", {}, isImage ? "decoded" : "decoded; dashed: the example");
   const original = isImage ? make(views, "figure", { class: "original" }) : null;
 
   const z = run.latents.map(() => 0);
