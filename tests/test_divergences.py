@@ -66,7 +66,7 @@ def test_estimates_are_the_references(reference, case, estimator):
 @pytest.mark.parametrize("case", CASES)
 def test_the_exact_mixture_is_the_references(reference, case):
     arrays, expected = reference
-    z, posterior = batch_of(arrays, case)
+    z, _ = batch_of(arrays, case)
     whole = Posterior(jnp.asarray(arrays[f"{case}_mu"]), jnp.asarray(arrays[f"{case}_log_var"]))
     log_weights = np.full((64, 2000), -np.log(2000))
     log_q_z, log_q_zd = aggregate_log_density(z, whole, log_weights)

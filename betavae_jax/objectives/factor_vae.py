@@ -1,5 +1,6 @@
 """FactorVAE: a critic estimates the total correlation of the codes (Kim & Mnih 2018)."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -90,6 +91,18 @@ def factor_vae(
         terms = Terms(value, elbo.distortion, rate, elbo.kl_per_latent, extras)
         return value, (terms, Evidence(elbo.z, permute_latents(permute_key, second)))
 
+    return Objective(
+        Coefficients,
+        make_draw("factor_vae", _VIEWS[permute]),
+        init_critic,
+        loss,
+        _make_critic_loss(apply),
+        adam,
+        make_fixed_rate(optax.adam, critic_learning_rate, b1=0.5, b2=0.9),
+    )
+
+
+def _make_critic_loss(apply: Callable[[Params, Array], Array]) -> Callable[..., Any]:
     def critic_loss(
         critic: Params, evidence: Evidence, coefficients: Coefficients, key: Array
     ) -> tuple[Array, dict[str, Array]]:
@@ -101,12 +114,4 @@ def factor_vae(
         accuracy = 0.5 * (jnp.mean(real > 0) + jnp.mean(permuted < 0))
         return value, {"critic_loss": value, "critic_accuracy": accuracy}
 
-    return Objective(
-        Coefficients,
-        make_draw("factor_vae", _VIEWS[permute]),
-        init_critic,
-        loss,
-        critic_loss,
-        adam,
-        make_fixed_rate(optax.adam, critic_learning_rate, b1=0.5, b2=0.9),
-    )
+    return critic_loss

@@ -1,5 +1,6 @@
 """VAE/GAN: reconstructions are compared in the layers of a critic (Larsen et al. 2016)."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -81,6 +82,18 @@ def vae_gan(
         del num_latents
         return critic_of(x_shape).init(key)
 
+    return Objective(
+        Coefficients,
+        draw_batch,
+        init_critic,
+        _make_loss(critic_of, realism),
+        _make_critic_loss(critic_of),
+        optax.rmsprop,
+        make_fixed_rate(optax.rmsprop, critic_learning_rate),
+    )
+
+
+def _make_loss(critic_of: Callable[[Shape], Critic], realism: str) -> Callable[..., Any]:
     def loss(
         params: Params,
         critic: Params,
@@ -114,6 +127,10 @@ def vae_gan(
         )
         return value, (terms, Evidence(x, reconstructed, sampled))
 
+    return loss
+
+
+def _make_critic_loss(critic_of: Callable[[Shape], Critic]) -> Callable[..., Any]:
     def critic_loss(
         critic: Params, evidence: Evidence, coefficients: Coefficients, key: Array
     ) -> tuple[Array, dict[str, Array]]:
@@ -124,15 +141,7 @@ def vae_gan(
         accuracy = (jnp.mean(real > 0) + sum(jnp.mean(fake < 0) for fake in fakes)) / 3.0
         return value, {"critic_loss": value, "critic_accuracy": accuracy}
 
-    return Objective(
-        Coefficients,
-        draw_batch,
-        init_critic,
-        loss,
-        critic_loss,
-        optax.rmsprop,
-        make_fixed_rate(optax.rmsprop, critic_learning_rate),
-    )
+    return critic_loss
 
 
 def _distance(a: Array, b: Array) -> Array:
