@@ -16,7 +16,7 @@ FLAGS = $(if $(DATASET),--dataset=$(DATASET)) $(if $(DATA_DIR),--data_dir=$(DATA
         $(if $(SEED),--seed=$(SEED)) $(if $(STEPS),--num_steps=$(STEPS)) \
         $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
 
-.PHONY: help install train whitedot report test test-slow check lint format types benchmark clean
+.PHONY: help install train whitedot evaluate report test test-slow check lint format types benchmark clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -40,6 +40,9 @@ $(READY): pyproject.toml constraints.txt
 
 train: install  ## train; the same command again goes on (BETA=4, or a list)
 	$(BIN)/python -m experiments.train $(FLAGS)
+
+evaluate: install  ## score the runs of a directory (WORKDIR=runs/NAME ARGS=--metrics=all)
+	$(BIN)/python -m experiments.evaluate $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
 
 report: install  ## write the page of a run directory again (WORKDIR=runs/NAME)
 	$(BIN)/python -m experiments.report $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)

@@ -1,16 +1,21 @@
 """Training and evaluating a population in its run directory, from any driver."""
 
+import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 from absl import logging
 
 from betavae_jax.evaluation import evaluate
 from betavae_jax.fit import Fitted, program_of
 from betavae_jax.fit_directory import fit_directory
+from betavae_jax.population import num_runs, take_runs
 from betavae_jax.report import write_report
+from betavae_jax.restore import Population
 from betavae_jax.runs.directory import RESULTS, check_directory, locked, prepare_directory
+from betavae_jax.runs.leaves import sha256_of_tree
 from betavae_jax.runs.records import write_json
 from betavae_jax.runs.settings import Experiment, describe_program, to_config
 from betavae_jax.runs.tensorboard import write_figures
@@ -70,3 +75,21 @@ def train_directory(
             write_figures(workdir, results["runs"])
         write_json(workdir / RESULTS, results)  # last: where it stands, the report does
         return Trained(program, fitted, results)
+
+
+def standing_results(workdir: pathlib.Path, population: Population) -> dict[str, Any]:
+    """The content of `results.json` where it is of this checkpoint, else measured now."""
+    try:
+        results: dict[str, Any] = json.loads((workdir / RESULTS).read_text())
+        standing = [row["params_sha256"] for row in results["runs"]]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, or not ours
+        standing = []
+    params = take_runs(population.carry.state.params, num_runs(population.experiment.runs))
+    digests = [
+        sha256_of_tree(jax.tree.map(lambda leaf, run=run: leaf[run], params))
+        for run in range(num_runs(population.experiment.runs))
+    ]
+    if standing == digests:
+        return results
+    print(f"no results of step {population.step}: evaluating")
+    return evaluate(population.experiment, population.program, population.carry)

@@ -19,6 +19,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 _REFERENCE_DATA = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu") and jax.default_backend() == "cpu":
+        pytest.skip("no accelerator (set JAX_PLATFORMS=cuda)")
+
+
 @pytest.fixture(scope="session")
 def reference_data() -> pathlib.Path:
     """The folder of reference data: real sprites, a prepared tfds set, reference values."""

@@ -1,0 +1,49 @@
+"""The names of what can be scored, and what each of them reads."""
+
+from collections.abc import Sequence
+
+from betavae_jax.checks import check_name, check_unique
+from betavae_jax.downstream import DOWNSTREAM
+from betavae_jax.metrics import METRICS, metric_inputs
+
+DCI_LIGHTGBM = "dci_lightgbm"  # another number than dci, so under another name
+BASELINES = ("downstream_pca", "downstream_pixels")  # the same for every run
+
+_KNOWN = (*METRICS, DCI_LIGHTGBM, *DOWNSTREAM, *BASELINES)
+_SLOW = ("dci", "strong_generalisation", "fairness")
+
+# Each list of names that has a name of its own.
+_LISTS: dict[str, tuple[str, ...]] = {
+    "all": tuple(name for name in _KNOWN if name != DCI_LIGHTGBM),
+    "fast": tuple(name for name in _KNOWN if name not in _SLOW),
+    "downstream": ("downstream", *BASELINES),
+}
+
+
+def expand_names(names: Sequence[str], *, baselines: bool = True) -> list[str]:
+    """Replaces the names of lists by what is on them.
+
+    Args:
+      names: Names of metrics and downstream scores; `all`; `fast`, without those that take
+        minutes a run; `downstream`, which brings its baselines.
+      baselines: Whether there are pixels to compare codes with.
+
+    Returns:
+      Every name once, in the order given.
+
+    Raises:
+      InputError: If a name is unknown, or there is none.
+    """
+    names = [name.strip() for name in names]
+    check_unique("metrics", names)
+    for name in names:
+        check_name("each of the metrics", name, {*_KNOWN, *_LISTS})
+    found = dict.fromkeys(part for name in names for part in _LISTS.get(name, (name,)))
+    return [name for name in found if baselines or name not in BASELINES]
+
+
+def needs_factors(name: str) -> bool:
+    """Whether a score reads factors of variation."""
+    if name not in METRICS:
+        return True
+    return not {"factors", "factors_train", "source"}.isdisjoint(metric_inputs(name))

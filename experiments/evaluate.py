@@ -1,0 +1,121 @@
+"""Scores the runs of a directory, or codes made elsewhere, by published metrics.
+
+  python -m experiments.evaluate --workdir=runs/NAME                  # what takes seconds a run
+  python -m experiments.evaluate --workdir=runs/NAME --metrics=all    # and what takes minutes
+  python -m experiments.evaluate --codes=codes.npz --metrics=mig,sap --output=scores.json
+
+Scores of a run are kept under `metrics` in `results.json`, and shown on the page. A file of codes
+holds codes_train [N, D], factors_train [N, K], codes_test, factors_test; or codes and factors.
+"""
+
+import pathlib
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from betavae_jax.checks import InputError
+from betavae_jax.evaluation import (
+    GRID_LIMIT,
+    Effort,
+    Score,
+    expand_names,
+    load_codes,
+    needs_factors,
+    score_codes,
+    score_population,
+)
+from betavae_jax.report import write_report
+from betavae_jax.restore import load_population
+from betavae_jax.runs.directory import RESULTS, locked, read_config
+from betavae_jax.runs.records import write_json
+from experiments import cli, score_table
+from experiments.directory import standing_results
+
+flags.adopt_module_key_flags(cli)  # so that --help shows them
+_METRICS = flags.DEFINE_list("metrics", ["fast"], "Names, or all, or fast: what takes seconds.")
+_CODES = flags.DEFINE_string("codes", None, "Instead of a run directory: codes in a .npz file.")
+_OUTPUT = flags.DEFINE_string("output", None, "A JSON file for the scores of --codes.")
+_NUM_TRAIN = flags.DEFINE_integer("num_train", 10_000, "Rows to fit to.", lower_bound=1)
+_NUM_TEST = flags.DEFINE_integer("num_test", 5_000, "Rows to test on.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 0, "Of every draw.", lower_bound=0)
+_JOBS = flags.DEFINE_integer("jobs", -1, "Processors for classifiers; -1 is all.")
+_GRID_LIMIT = flags.DEFINE_integer(
+    "grid_limit", GRID_LIMIT, "A full grid of more examples is not encoded whole.", lower_bound=0
+)
+
+
+def main() -> int:
+    """Scores, prints and keeps the scores."""
+    workdir, codes = cli.WORKDIR.value, _CODES.value
+    if _OUTPUT.value and not codes:
+        raise InputError("expected --output with --codes; a run directory has its results.json")
+    if _JOBS.value != -1 and _JOBS.value < 1:
+        raise InputError(f"expected jobs to be at least 1, or -1 for all; got {_JOBS.value}")
+    effort = Effort(_NUM_TRAIN.value, _NUM_TEST.value, _SEED.value, _JOBS.value, _GRID_LIMIT.value)
+    if workdir and not codes:
+        return _score_directory(pathlib.Path(workdir), effort)
+    if codes and not workdir:
+        return _score_codes(pathlib.Path(codes), effort)
+    raise InputError("expected either --workdir=DIRECTORY or --codes=FILE.npz; got "
+                     f"{'both' if codes else 'neither'}")  # fmt: skip
+
+
+def _score_codes(path: pathlib.Path, effort: Effort) -> int:
+    names = expand_names(_METRICS.value, baselines=False)
+    output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
+    if output and not output.parent.is_dir():
+        raise InputError(f"expected --output in a folder that exists; got {output}")
+    four = load_codes(path, factors=any(map(needs_factors, names)), seed=effort.seed)
+    scores = list(_follow(score_codes(four, names, effort), len(names)))
+    _check_some(scores)
+    print(score_table.describe(scores, {0: str(path)}))
+    if output:
+        found = {score.name: score.result for score in scores if not score.refused}
+        refused = {score.name: score.refused for score in scores if score.refused}
+        write_json(output, {"metrics": found, "refused": refused})
+    return 0
+
+
+def _score_directory(workdir: pathlib.Path, effort: Effort) -> int:
+    names = expand_names(_METRICS.value)
+    read_config(workdir)  # before the lock, which would make the directory
+    cli.exclude_nondeterministic_operations()
+    with locked(workdir):
+        experiment, program, carry, step = population = load_population(workdir)
+        results = standing_results(workdir, population)
+        rows = results["runs"]
+        kl = np.asarray([row["kl_per_latent"] for row in rows], np.float64)  # None becomes NaN
+        scores: list[Score] = []
+        scoring = score_population(experiment, program, carry, kl, names, effort)
+        for score in _follow(scoring, len(names) * len(rows)):
+            scores.append(score)
+            if not score.refused:
+                rows[score.run]["metrics"][score.name] = score.result
+            if score.name == names[-1]:  # a kill costs no more than one run
+                write_json(workdir / RESULTS, results)
+        _check_some(scores)
+        page = write_report(workdir, experiment, carry, results)
+    print(score_table.describe(scores, score_table.titles(rows)))
+    print(f"step {step:,}; scores: {workdir / RESULTS}; report: {page}")
+    return 0
+
+
+def _follow(scores: Iterator[Score], total: int) -> Iterator[Score]:
+    """Passes scores on, with a progress bar."""
+    often = 0.2 if sys.stderr.isatty() else 10.0
+    with tqdm(scores, total=total, unit="score", mininterval=often, delay=1.0) as bar:
+        for score in bar:
+            bar.set_postfix_str(score.name, refresh=False)
+            yield score
+
+
+def _check_some(scores: list[Score]) -> None:
+    if all(score.refused for score in scores):
+        raise InputError("; ".join(dict.fromkeys(score.refused for score in scores)))
+
+
+if __name__ == "__main__":
+    cli.run(main)
