@@ -28,7 +28,8 @@ def draw_kl_history(steps: np.ndarray, kl_per_latent: np.ndarray, path: pathlib.
         # Ten colours tell apart the latents that matter; the silent ones share a pale grey.
         colour = f"C{rank}" if last[latent] > 0.01 and rank < 10 else "0.75"
         label = f"z{latent}" if rank < 10 else None
-        axes.plot(steps, kl_per_latent[:, latent], color=colour, label=label, linewidth=1.4)
+        marker = "o" if len(steps) == 1 else None  # a line of one point is none
+        axes.plot(steps, kl_per_latent[:, latent], color=colour, label=label, lw=1.4, marker=marker)
     axes.set_xlabel("step")
     axes.set_ylabel("KL per latent (nats)")
     axes.set_ylim(bottom=0)
@@ -59,7 +60,8 @@ def draw_elbo_history(
         label = labels[run] if run < _MOST_LABELS else None
         colour = f"C{run}" if run < _MOST_LABELS else "0.75"
         values = np.where(np.isfinite(values), values, np.nan)
-        axes.plot(done, values, color=colour, label=label, linewidth=1.4)
+        marker = "o" if len(done) == 1 else None
+        axes.plot(done, values, color=colour, label=label, lw=1.4, marker=marker)
     everything = np.concatenate([np.asarray(e, np.float64) for e in elbo])
     low, high = _visible_range(everything[np.isfinite(everything)])
     axes.set_ylim(low, high)

@@ -92,7 +92,8 @@ def _levels(labels: np.ndarray, most: int) -> np.ndarray:
 def _central_row(num_examples: int) -> int:
     """The middle of a set; on a square grid of two factors, the middle of both."""
     side = int(np.sqrt(num_examples))
-    return (num_examples + side) // 2 if side * side == num_examples else num_examples // 2
+    is_square = side > 1 and side * side == num_examples
+    return (num_examples + side) // 2 if is_square else num_examples // 2
 
 
 def _fetch_factors(data: Dataset, rows: np.ndarray) -> np.ndarray:

@@ -16,8 +16,9 @@ function make(parent, name, attributes = {}, text = "", space = null) {
 function points(vector, [low, high], width, height) {
   const last = Math.max(vector.length - 1, 1);
   const span = high - low || 1;
+  if (vector.length < 2) vector = [vector[0], vector[0]]; // a line all the same
   const place = (value, i) => {
-    const x = vector.length > 1 ? (i / last) * width : width / 2;
+    const x = (i / last) * width;
     return `${x.toFixed(1)},${(height - ((value - low) / span) * height).toFixed(1)}`;
   };
   return Array.from(vector, place).join(" ");

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from betavae_jax.checks import InputError
+from betavae_jax.data import load_dataset
 from betavae_jax.plots.latents import order_latents
 from betavae_jax.report import page as page_module
 from betavae_jax.report import write_report
@@ -221,3 +222,16 @@ def test_cells_are_averaged():
     codes = np.asarray([[1.0, 5.0], [3.0, 5.0], [7.0, 0.0]])
     expected = [[[2, np.nan], [np.nan, 7]], [[5, np.nan], [np.nan, 0]]]
     np.testing.assert_array_equal(average_over_map(codes, shown), expected)
+
+
+@pytest.mark.parametrize("num_examples", [1, 2, 9, 1000])
+def test_any_number_of_examples(num_examples, tmp_path):
+    x = np.arange(num_examples, dtype=np.float32)[:, None]
+    np.savez(tmp_path / "x.npz", x=x)
+    settings = {"data_dir": str(tmp_path / "x.npz"), "standardize": False}
+    data = load_dataset("arrays", **settings).train
+    examples = fetch(data)
+    assert examples.x.shape == (10, 1)
+    assert examples.x[0, 0] in range(num_examples)
+    assert len(examples.population) == num_examples
+    assert examples.map is None
