@@ -3,12 +3,14 @@
   python -m experiments.benchmark                 # ours alone
   python -m experiments.benchmark --peer=torch    # beside PyTorch eager, NCHW and channels_last
   python -m experiments.benchmark --dataset=dsprites --part=gather    # what the data costs
+  python -m experiments.benchmark --part=population --objectives=beta_tcvae,factor_vae
   python -m experiments.benchmark --decode=10000  # JPEGs of an image folder
 
 Each contender is a process of its own that waits while another works. A round lets
 each take the same number of steps; the ratio is the median over rounds of ours / peer.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -23,13 +25,17 @@ from typing import Any
 from absl import flags
 
 from betavae_jax.checks import check_name
+from betavae_jax.objectives import OBJECTIVES
+from betavae_jax.runs.settings import Settings
 from experiments import cli
 
+_POPULATION = 4  # runs of the part of that name
 PEERS = {"torch": ("torch", "torch_channels_last")}
-PARTS = ("gather",)
+PARTS = ("gather", "population")
 
 _PEER = flags.DEFINE_list("peer", [], f"Frameworks to measure beside ours: {', '.join(PEERS)}.")
 _PART = flags.DEFINE_list("part", [], f"Parts of our step to measure: {', '.join(PARTS)}.")
+_OBJECTIVES = flags.DEFINE_list("objectives", [], "Objectives to measure beside beta_vae.")
 _ROUNDS = flags.DEFINE_integer("rounds", 9, "Rounds in turn.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 20, "Steps of each contender in a round.", lower_bound=1)
 _DATASET = flags.DEFINE_string("dataset", "blobs", "What ours reads: 64×64 images.")
@@ -42,13 +48,22 @@ _OUTPUT = flags.DEFINE_string("output", None, "A JSON file for the figures.")
 _WORKER = flags.DEFINE_string("worker", None, "Internal: the contender that this process is.")
 
 
-def _make_ours(part: str) -> Callable[[int], None]:
+def _make_ours(
+    part: str, *, runs: int | None = None, objective: str = "beta_vae"
+) -> Callable[[int], None]:
     from experiments.peers import ours
 
     experiment = ours.make_experiment(
-        _DATASET.value, _NETWORK.value, _BATCH_SIZE.value, _RUNS.value, _PRECISION.value
+        Settings(
+            dataset=_DATASET.value,
+            objective=objective,
+            network=_NETWORK.value,
+            batch_size=_BATCH_SIZE.value,
+            seed=tuple(range(runs or _RUNS.value)),
+            precision=_PRECISION.value,
+        )
     )
-    return {"ours": ours.make_step, "gather": ours.make_gather}[part](experiment)
+    return {"step": ours.make_step, "gather": ours.make_gather}[part](experiment)
 
 
 def _make_torch(*, channels_last: bool) -> Callable[[int], None]:
@@ -59,10 +74,12 @@ def _make_torch(*, channels_last: bool) -> Callable[[int], None]:
 
 
 CONTENDERS: dict[str, Callable[[], Callable[[int], None]]] = {
-    "ours": lambda: _make_ours("ours"),
+    "ours": lambda: _make_ours("step"),
     "gather": lambda: _make_ours("gather"),
+    "population": lambda: _make_ours("step", runs=_POPULATION),
     "torch": lambda: _make_torch(channels_last=False),
     "torch_channels_last": lambda: _make_torch(channels_last=True),
+    **{name: functools.partial(_make_ours, "step", objective=name) for name in OBJECTIVES},
 }
 
 
@@ -116,13 +133,16 @@ def _measure(names: list[str]) -> dict[str, Any]:
 
 def _print(figures: dict[str, Any]) -> None:
     ours = figures["step_s"]["ours"]
-    print(f"{'':>20} {'first call s':>12} {'step ms':>8} {'ours / it':>9} {'peak MB':>8}")
+    print(
+        f"{'':>20} {'first call s':>12} {'step ms':>8} {'ours / it':>9} {'it / ours':>9} "
+        f"{'peak MB':>8}"
+    )
     for name, times in figures["step_s"].items():
         ratio = statistics.median(a / b for a, b in zip(ours, times, strict=True))
         figures.setdefault("ours_over", {})[name] = ratio
         print(
             f"{name:>20} {figures['first_call_s'][name]:>12.1f} "
-            f"{1e3 * statistics.median(times):>8.2f} {ratio:>9.2f} "
+            f"{1e3 * statistics.median(times):>8.2f} {ratio:>9.2f} {1 / ratio:>9.3f} "
             f"{figures['peak_rss_mb'][name]:>8.0f}"
         )
 
@@ -135,6 +155,8 @@ def main() -> int:
         check_name("peer", peer, PEERS)
     for part in _PART.value:
         check_name("part", part, PARTS)
+    for objective in _OBJECTIVES.value:
+        check_name("objectives", objective, OBJECTIVES)
     if _DECODE.value:
         from experiments.peers.ours import decoding_rate
 
@@ -142,7 +164,7 @@ def main() -> int:
         print(f"{figures['decoded_images_a_second']:.0f} images a second")
     else:
         peers = (name for peer in _PEER.value for name in PEERS[peer])
-        figures = _measure(["ours", *_PART.value, *peers])
+        figures = _measure(["ours", *_PART.value, *_OBJECTIVES.value, *peers])
         _print(figures)
     figures["cores"] = os.cpu_count()
     if _OUTPUT.value:

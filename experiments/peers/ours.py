@@ -17,20 +17,9 @@ from betavae_jax.types import Array, Arrays
 _DOTS = {"image_size": 64, "blob_margin": 10.0, "blob_sigma": 4.0}
 
 
-def make_experiment(
-    dataset: str, network: str, batch_size: int, runs: int, precision: str
-) -> Experiment:
+def make_experiment(settings: Settings) -> Experiment:
     """Builds what is measured: 64×64 images of a set that needs no files."""
-    return build(
-        Settings(
-            dataset=dataset,
-            data=_DOTS if dataset == "blobs" else {},
-            network=network,
-            batch_size=batch_size,
-            seed=tuple(range(runs)),
-            precision=precision,
-        )
-    )
+    return build(settings._replace(data=_DOTS if settings.dataset == "blobs" else {}))
 
 
 def make_step(experiment: Experiment) -> Callable[[int], None]:
