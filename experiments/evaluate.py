@@ -1,7 +1,7 @@
 """Scores the runs of a directory, or codes made elsewhere, by published metrics.
 
-  python -m experiments.evaluate --workdir=runs/NAME                  # what takes seconds a run
-  python -m experiments.evaluate --workdir=runs/NAME --metrics=all    # and what takes minutes
+  python -m experiments.evaluate --workdir=runs/NAME                  # a minute a run
+  python -m experiments.evaluate --workdir=runs/NAME --metrics=all    # many minutes
   python -m experiments.evaluate --codes=codes.npz --metrics=mig,sap --output=scores.json
 
 Scores of a run are kept under `metrics` in `results.json`, and shown on the page. A file of codes
@@ -35,7 +35,7 @@ from experiments import cli, score_table
 from experiments.directory import standing_results
 
 flags.adopt_module_key_flags(cli)  # so that --help shows them
-_METRICS = flags.DEFINE_list("metrics", ["fast"], "Names, or all, or fast: what takes seconds.")
+_METRICS = flags.DEFINE_list("metrics", ["fast"], "Names; all; or fast, without exact DCI.")
 _CODES = flags.DEFINE_string("codes", None, "Instead of a run directory: codes in a .npz file.")
 _OUTPUT = flags.DEFINE_string("output", None, "A JSON file for the scores of --codes.")
 _NUM_TRAIN = flags.DEFINE_integer("num_train", 10_000, "Rows to fit to.", lower_bound=1)

@@ -25,7 +25,7 @@ def expand_names(names: Sequence[str], *, baselines: bool = True) -> list[str]:
 
     Args:
       names: Names of metrics and downstream scores; `all`; `fast`, without those that take
-        minutes a run; `downstream`, which brings its baselines.
+        many minutes a run; `downstream`, which brings its baselines.
       baselines: Whether there are pixels to compare codes with.
 
     Returns:
