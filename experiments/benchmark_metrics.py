@@ -2,7 +2,7 @@
 
   python -m experiments.benchmark_metrics                     # minutes
   python -m experiments.benchmark_metrics --exact_dci         # and DCI with scikit-learn's trees
-  python -m experiments.benchmark_metrics --codes=codes.npz   # on codes of one's own
+  python -m experiments.benchmark_metrics --arrays=codes.npz  # on codes of one's own
 
 Each metric has a process of its own. "first" is its first call there, with what it imports for
 that (scikit-learn, LightGBM) and compiles; "again" is the best of three more. The arrays are 10,000
@@ -24,22 +24,22 @@ from betavae_jax.runs.records import write_json
 from experiments import cli
 from experiments.peers.metric_cases import CASES, draw_codes, measure
 
-_CODES = flags.DEFINE_string("codes", None, "A .npz file as experiments.evaluate takes it.")
+_ARRAYS = flags.DEFINE_string("arrays", None, "A .npz file, as experiments.evaluate --codes.")
+_JSON = flags.DEFINE_string("json", None, "A JSON file for the figures.")
 _EXACT_DCI = flags.DEFINE_boolean("exact_dci", False, "Measure DCI with the exact trees too.")
-_OUTPUT = flags.DEFINE_string("output", None, "A JSON file for the figures.")
-_WORKER = flags.DEFINE_string("worker", None, "Internal: the metric that this process measures.")
+_WORKER = flags.DEFINE_string("measure", None, "Internal: the metric that this process measures.")
 
 
 def main() -> int:
     """Measures every metric in turn and prints the table."""
     if _WORKER.value:
-        check_name("the worker", _WORKER.value, CASES)
-        path = _CODES.value
+        check_name("measure", _WORKER.value, CASES)
+        path = _ARRAYS.value
         arrays = load_codes(pathlib.Path(path)) if path else draw_codes()
         print(json.dumps(measure(CASES[_WORKER.value], arrays)))
         return 0
-    if _CODES.value:
-        load_codes(pathlib.Path(_CODES.value))  # refused before anything is measured
+    if _ARRAYS.value:
+        load_codes(pathlib.Path(_ARRAYS.value))  # refused before anything is measured
     names = [name for name in CASES if name != "DCI, exact trees" or _EXACT_DCI.value]
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"{os.cpu_count()} cores, load average {load}; seconds")
@@ -49,15 +49,15 @@ def main() -> int:
         measured[name] = {"original": CASES[name].original, **_start(name)}
         print(_line(name, **measured[name]), flush=True)
     print(_line("all of these", **_total(list(measured.values()))))
-    if _OUTPUT.value:
-        write_json(pathlib.Path(_OUTPUT.value), {"load_average": load, "seconds": measured})
+    if _JSON.value:
+        write_json(pathlib.Path(_JSON.value), {"load_average": load, "seconds": measured})
     return 0
 
 
 def _start(name: str) -> dict[str, float]:
     """Measures one metric in a process of its own."""
-    codes = [f"--codes={_CODES.value}"] if _CODES.value else []
-    command = [sys.executable, "-m", "experiments.benchmark_metrics", f"--worker={name}", *codes]
+    codes = [f"--arrays={_ARRAYS.value}"] if _ARRAYS.value else []
+    command = [sys.executable, "-m", "experiments.benchmark_metrics", f"--measure={name}", *codes]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     seconds: dict[str, float] = json.loads(done.stdout)
     return seconds

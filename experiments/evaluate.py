@@ -40,7 +40,7 @@ _CODES = flags.DEFINE_string("codes", None, "Instead of a run directory: codes i
 _OUTPUT = flags.DEFINE_string("output", None, "A JSON file for the scores of --codes.")
 _NUM_TRAIN = flags.DEFINE_integer("num_train", 10_000, "Rows to fit to.", lower_bound=1)
 _NUM_TEST = flags.DEFINE_integer("num_test", 5_000, "Rows to test on.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Of every draw.", lower_bound=0)
+_SEED = flags.DEFINE_integer("draw_seed", 0, "Of every draw.", lower_bound=0)
 _JOBS = flags.DEFINE_integer("jobs", -1, "Processors for classifiers; -1 is all.")
 _GRID_LIMIT = flags.DEFINE_integer(
     "grid_limit", GRID_LIMIT, "A full grid of more examples is not encoded whole.", lower_bound=0
@@ -73,9 +73,7 @@ def _score_codes(path: pathlib.Path, effort: Effort) -> int:
     _check_some(scores)
     print(score_table.describe(scores, {0: str(path)}))
     if output:
-        found = {score.name: score.result for score in scores if not score.refused}
-        refused = {score.name: score.refused for score in scores if score.refused}
-        write_json(output, {"metrics": found, "refused": refused})
+        write_json(output, score_table.to_json(scores))
     return 0
 
 

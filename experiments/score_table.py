@@ -28,9 +28,14 @@ def describe(scores: Sequence[Score], titles: Mapping[int, str]) -> str:
                 lines += [f"  {'':{width}}  {text}" for text in _few_labels(score.result["scores"])]
     methods = {s.name: s.result["interval"]["method"] for s in found if s.result["interval"]}
     lines += [f"[interval] of {names}: {text}" for text, names in _gather(methods.items())]
-    refused = [(score.name, score.refused) for score in scores if score.refused]
-    lines += [f"not scored: {names}: {reason}" for reason, names in _gather(refused)]
+    lines += [f"not scored: {names}: {reason}" for reason, names in _gather(_refused(scores))]
     return "\n".join(lines)
+
+
+def to_json(scores: Sequence[Score]) -> dict[str, Any]:
+    """The scores of one run, and what was refused."""
+    found = {score.name: score.result for score in scores if not score.refused}
+    return {"metrics": found, "refused": {s.name: s.refused for s in scores if s.refused}}
 
 
 def _line(score: Score, width: int) -> str:
@@ -51,6 +56,18 @@ def _few_labels(scores: Mapping[str, float]) -> list[str]:
         elif parts[-1] == "sample_efficiency":
             curves[parts[0]].append(f"sample efficiency {value:.3f}")
     return [f"{predictor} by labels  {',  '.join(curve)}" for predictor, curve in curves.items()]
+
+
+def _refused(scores: Sequence[Score]) -> list[tuple[str, str]]:
+    """What was refused and why; where not of every run, of which."""
+    runs: dict[tuple[str, str], list[int]] = {}
+    for score in scores:
+        if score.refused:
+            runs.setdefault((score.name, score.refused), []).append(score.run)
+    every = len({score.run for score in scores})
+    named = {pair: "" if len(mine) == every else f" of run {', '.join(map(str, mine))}"
+             for pair, mine in runs.items()}  # fmt: skip
+    return [(name + which, reason) for (name, reason), which in named.items()]
 
 
 def _gather(named: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

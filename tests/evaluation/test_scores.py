@@ -109,12 +109,12 @@ def test_a_grid_is_looked_up_and_a_larger_one_grouped(population):
 def test_few_labels_stand_beside_components_and_pixels(make_experiment):
     pytest.importorskip("lightgbm")
     names = names_of("downstream,fairness,strong_generalisation,dci_lightgbm")
-    effort = EFFORT._replace(num_train=100, num_test=60)
+    effort = EFFORT._replace(num_train=90, num_test=60)
     scores = {s.name: s.result for s in score(untrained(make_experiment(**SMALL)), names, effort)}
     for name in names_of("downstream"):
         assert scores[name]["metric"] == name
-        assert scores[name]["sizes"]["distinct_train"] in range(30, 43)
-        assert set(scores[name]["scores"]) >= {"logistic:100:mean_test_accuracy"}
+        assert scores[name]["sizes"]["distinct_train"] in range(28, 43)
+        assert set(scores[name]["scores"]) >= {"logistic:10:mean_test_accuracy"}
     assert scores["downstream_pixels"]["sizes"]["latents"] == 256
     assert scores["downstream_pca"]["sizes"]["latents"] == 3
     assert scores["downstream_pca"]["convention"].startswith("principal components of 256 numbers")

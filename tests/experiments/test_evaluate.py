@@ -88,7 +88,7 @@ def test_a_population_is_scored_and_its_page_written_again(invoke, workdir):
 def test_what_stands_is_kept_and_what_is_measured_again_replaced(invoke, workdir):
     assert invoke(f"--workdir={workdir}", "--metrics=mig", *SMALL)[0] == 0
     before = results_of(workdir)
-    code, output, _ = invoke(f"--workdir={workdir}", "--metrics=irs,mig", "--seed=1", *SMALL)
+    code, output, _ = invoke(f"--workdir={workdir}", "--metrics=irs,mig", "--draw_seed=1", *SMALL)
     assert code == 0
     assert "evaluating" not in output
     after = results_of(workdir)
@@ -233,6 +233,8 @@ def test_the_table():
         Score(0, "downstream", {"value": None, "interval": None, "scores": few}, ""),
         Score(1, "a", {}, "expected more"),
         Score(1, "downstream", {}, "expected more"),
+        Score(0, "b", {}, "expected more"),
+        Score(1, "b", {}, "expected more"),
     ]
     assert score_table.describe(scores, {0: "first", 1: "second"}).splitlines() == [
         "first",
@@ -241,7 +243,7 @@ def test_the_table():
         "              logistic by labels  10: 0.500,  1,000: 1.000,  sample efficiency 0.500",
         "second",
         "[interval] of a: quartiles",
-        "not scored: a, downstream: expected more",
+        "not scored: a of run 1, downstream of run 1, b: expected more",
     ]
 
 
