@@ -161,11 +161,18 @@ def make_step(
         terms = terms._replace(extras={**terms.extras, **critic_extras, "grad_norm": grad_norm})
         finite = jnp.isfinite(terms.loss) & jnp.isfinite(critic_value) & jnp.isfinite(grad_norm)
         ok = (state.failed_at < 0) & finite
-        advanced = _update(objective, settings, state, (grads, critic_grads), clip_norm)
         stopped = state._replace(
             failed_at=jnp.where(state.failed_at < 0, state.step, state.failed_at)
         )
-        return jax.tree.map(lambda a, b: jnp.where(ok, a, b), advanced, stopped), terms
+        # A branch is compiled apart from what feeds it: how its sums are rounded does not depend
+        # on the layout of the gradients, which differs between programs for one device and two.
+        state = jax.lax.cond(
+            ok,
+            lambda grads: _update(objective, settings, state, grads, clip_norm),
+            lambda _: stopped,
+            (grads, critic_grads),
+        )
+        return state, terms
 
     return step
 

@@ -18,8 +18,18 @@ _FACTORS = ("x", "y", "radius")
 class BlobArrays(NamedTuple):
     """All that an image is drawn from."""
 
-    centres: Array | np.ndarray  # [blob_grid] float32, pixels, the same for columns and rows
+    # What a side of the image sees of a dot, the same for columns and rows: tabled once, so that
+    # the training step multiplies or adds, and takes no exponential whose last bit would depend
+    # on how the compiler cut its loop.
+    profiles: Array | np.ndarray  # [blob_radii, blob_grid, image_size] float32
     sigmas: Array | np.ndarray  # [blob_radii] float32, pixels
+
+
+class _Kind(NamedTuple):
+    """A shape of dot: what is tabled, and how a column and a row of it give a pixel."""
+
+    profile: Callable[[np.ndarray, float], np.ndarray]  # (distance to the centre, σ), pixels
+    join: Callable[[Array, Array, Array], Array]  # ([B, 1, W], [B, H, 1], σ [B, 1, 1])
 
 
 def load_blobs(
@@ -76,14 +86,18 @@ def load_blobs(
         raise InputError(f"expected blob_radius_span to be below 1; got {blob_radius_span}")
     if blob_grid**2 * blob_radii > _MAX_GRID**2:
         raise InputError(f"expected at most {_MAX_GRID**2} dots; got {blob_grid**2 * blob_radii}")
-    centres = np.linspace(blob_margin, image_size - blob_margin, blob_grid).astype(np.float32)
+    kind = _SHAPES[blob_shape]
+    pixels = np.arange(image_size) + 0.5
+    centres = np.linspace(blob_margin, image_size - blob_margin, blob_grid)
     scales = 1 + blob_radius_span * np.linspace(-1, 1, blob_radii) if blob_radii > 1 else [1.0]
-    sigmas = (blob_sigma * np.asarray(scales)).astype(np.float32)
+    sigmas = blob_sigma * np.asarray(scales)
+    distances = pixels[None, :] - centres[:, None]  # [blob_grid, image_size]
+    profiles = np.stack([kind.profile(distances, sigma) for sigma in sigmas])
     sizes = (blob_grid, blob_grid, blob_radii)
     num_factors = 3 if blob_radii > 1 else 2
     dataset = Dataset(
-        arrays=BlobArrays(centres, sigmas),
-        gather=functools.partial(_draw, image_size=image_size, shape=_SHAPES[blob_shape]),
+        arrays=BlobArrays(profiles.astype(np.float32), sigmas.astype(np.float32)),
+        gather=functools.partial(_draw, join=kind.join),
         factors=lambda arrays, index: _factors(arrays, index)[..., :num_factors],
         space=FactorSpace(_FACTORS[:num_factors], sizes[:num_factors], full_grid=True),
         num_examples=math.prod(sizes),
@@ -91,22 +105,16 @@ def load_blobs(
     return Splits(train=dataset, test=None)
 
 
-def _gaussian(dx: Array, dy: Array, sigma: Array) -> Array:
-    """`[B, W]` and `[B, H]` distances to the centre, σ `[B, 1]` -> `[B, H, W]`."""
+_SHAPES: dict[str, _Kind] = {
     # exp(-(dx² + dy²)/2σ²) is a product of one profile along each side
-    row, column = (jnp.exp(-((d / sigma) ** 2) / 2) for d in (dy, dx))
-    return row[:, :, None] * column[:, None, :]
-
-
-def _disc(dx: Array, dy: Array, sigma: Array) -> Array:
-    """`[B, W]` and `[B, H]` distances to the centre, σ `[B, 1]` -> `[B, H, W]`."""
-    squared = (dy**2)[:, :, None] + (dx**2)[:, None, :]
-    return (squared <= (sigma**2)[:, :, None]).astype(jnp.float32)
-
-
-_SHAPES: dict[str, Callable[[Array, Array, Array], Array]] = {
-    "gaussian": _gaussian,
-    "disc": _disc,
+    "gaussian": _Kind(
+        lambda distance, sigma: np.exp(-np.square(distance / sigma) / 2),
+        lambda column, row, _: column * row,
+    ),
+    "disc": _Kind(
+        lambda distance, _: np.square(distance),
+        lambda column, row, sigma: (column + row <= jnp.square(sigma)).astype(jnp.float32),
+    ),
 }
 
 
@@ -115,21 +123,23 @@ def _draw(
     index: Array,
     key: Array,
     *,
-    image_size: int,
-    shape: Callable[[Array, Array, Array], Array],
+    join: Callable[[Array, Array, Array], Array],
 ) -> Array:
     """`[B]` -> `[B, H, W, 1]` float32 in [0, 1]."""
     del key  # nothing here is random
-    pixels = jnp.arange(image_size, dtype=jnp.float32) + 0.5
+    radii, grid, _ = arrays.profiles.shape
     factors = _factors(arrays, index)
-    centres = jnp.take(arrays.centres, factors[:, :2], axis=0, mode="clip")  # [B, 2]
-    sigma = jnp.take(arrays.sigmas, factors[:, 2:], axis=0, mode="clip")  # [B, 1]
-    distances = pixels[None, None, :] - centres[:, :, None]  # [B, 2, image_size]
-    return shape(distances[:, 0], distances[:, 1], sigma)[..., None]
+    x, y, radius = (
+        jnp.clip(factors[:, k], 0, size - 1) for k, size in enumerate((grid, grid, radii))
+    )
+    profiles = jnp.asarray(arrays.profiles)
+    column, row = profiles[radius, x], profiles[radius, y]  # [B, image_size]
+    sigma = jnp.asarray(arrays.sigmas)[radius]
+    return join(column[:, None, :], row[:, :, None], sigma[:, None, None])[..., None]
 
 
 def _factors(arrays: BlobArrays, index: Array) -> Array:
     """`[B]` -> `[B, 3]` int32: the column and the row of the lattice and the radius, row-major."""
-    grid, radii = arrays.centres.shape[0], arrays.sigmas.shape[0]
+    radii, grid, _ = arrays.profiles.shape
     place = index // radii
     return jnp.stack([place // grid, place % grid, index % radii], axis=-1).astype(jnp.int32)

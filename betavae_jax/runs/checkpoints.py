@@ -46,9 +46,8 @@ def open_checkpoints(directory: pathlib.Path, *, keep: int) -> Checkpoints:
     """
     import orbax.checkpoint as ocp
 
-    options = ocp.CheckpointManagerOptions(
-        max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
-    )
+    _remove_unfinished(directory)  # Orbax would do so too, but not always before it returns
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
     manager = ocp.CheckpointManager(directory.absolute(), options=options)
 
     def save(step: int, tree: Any) -> None:

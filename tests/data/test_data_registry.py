@@ -38,6 +38,8 @@ def test_settings_are_the_loaders_keyword_only_parameters():
         "blob_grid": 32,
         "blob_margin": 9.0,
         "blob_shape": "gaussian",
+        "blob_radii": 1,
+        "blob_radius_span": 0.5,
     }
     assert dataset_settings("arrays") == {
         "data_dir": None,

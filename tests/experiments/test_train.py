@@ -95,7 +95,7 @@ REFUSALS = [
     (["beta=4"], "expected flags, --name=value; got 'beta=4'"),
     (["--batch_size=many"], "batch_size"),
     (["--dataset=cats"], "tfds:<name>; got 'cats'"),
-    (["--objective=gan"], "vae; got 'gan'"),
+    (["--objective=gan"], "vae, vae_gan; got 'gan'"),
     (["--network=resnet"], "conv_locatello, mlp; got 'resnet'"),
     (["--likelihood=poisson"], "laplace; got 'poisson'"),
     (["--likelihood=gaussian", "--likelihood_sigma=0"], "expected sigma to be a number above 0"),
