@@ -1,13 +1,11 @@
 """The driver that scores: a run directory, codes from a file, refusals."""
 
+import functools
 import json
 import shutil
-import signal
-import sys
 
 import numpy as np
 import pytest
-from absl.testing import flagsaver
 
 from betavae_jax.evaluation import Score
 from betavae_jax.fit import program_of
@@ -15,30 +13,15 @@ from betavae_jax.fit_directory import fit_directory
 from betavae_jax.metrics import mig
 from betavae_jax.runs.directory import locked, prepare_directory
 from betavae_jax.runs.settings import Settings, build, describe_program, to_config
-from experiments import cli, evaluate, score_table
+from experiments import evaluate, score_table
 
 SMALL = ("--num_train=400", "--num_test=150", "--jobs=1")
 NETWORK = {"network": "mlp", "network_settings": {"widths": "8", "decoder_widths": "8"}}
 
 
 @pytest.fixture
-def invoke(monkeypatch, capsys):
-    """Calls the driver in this process: (exit code, standard output, standard error)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["evaluate", *map(str, arguments)])
-        saved = flagsaver.save_flag_values()
-        handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            with pytest.raises(SystemExit) as exit_info:
-                cli.run(evaluate.main)
-        finally:
-            flagsaver.restore_flag_values(saved)
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        return exit_info.value.code, *capsys.readouterr()
-
-    return call
+def invoke(invoke_driver):
+    return functools.partial(invoke_driver, evaluate.main)
 
 
 def train(workdir, experiment):

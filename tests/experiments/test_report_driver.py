@@ -1,12 +1,10 @@
 """The driver that writes a page again: refusals, unfinished runs, one run of several."""
 
+import functools
 import json
 import shutil
-import signal
-import sys
 
 import pytest
-from absl.testing import flagsaver
 
 from betavae_jax.checks import InputError
 from betavae_jax.fit import program_of
@@ -15,27 +13,12 @@ from betavae_jax.restore import load_population
 from betavae_jax.runs.directory import locked, prepare_directory
 from betavae_jax.runs.leaves import sha256_of_tree
 from betavae_jax.runs.settings import describe_program, to_config
-from experiments import cli, report
+from experiments import report
 
 
 @pytest.fixture
-def invoke(monkeypatch, capsys):
-    """Calls the driver in this process: (exit code, standard output, standard error)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["report", *map(str, arguments)])
-        saved = flagsaver.save_flag_values()
-        handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            with pytest.raises(SystemExit) as exit_info:
-                cli.run(report.main)
-        finally:
-            flagsaver.restore_flag_values(saved)
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        return exit_info.value.code, *capsys.readouterr()
-
-    return call
+def invoke(invoke_driver):
+    return functools.partial(invoke_driver, report.main)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The training driver, as a user calls it: refusals, resume, kills."""
 
+import functools
 import itertools
 import json
 import os
@@ -14,9 +15,8 @@ import time
 
 import numpy as np
 import pytest
-from absl.testing import flagsaver
 
-from experiments import cli, train
+from experiments import train
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = [
@@ -38,23 +38,8 @@ COMPILED_ONCE = {
 
 
 @pytest.fixture
-def invoke(monkeypatch, capsys):
-    """Calls the driver in this process: (exit code, standard output, standard error)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
-        saved = flagsaver.save_flag_values()
-        handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            with pytest.raises(SystemExit) as exit_info:
-                cli.run(train.main)
-        finally:
-            flagsaver.restore_flag_values(saved)
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        return exit_info.value.code, *capsys.readouterr()
-
-    return call
+def invoke(invoke_driver):
+    return functools.partial(invoke_driver, train.main)
 
 
 def start(*arguments, cwd):
