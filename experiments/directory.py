@@ -38,6 +38,7 @@ def train_directory(
     overwrite: bool = False,
     allow_inexact_resume: bool = False,
     deterministic: bool = True,
+    report: bool = True,
 ) -> Trained:
     """Trains in a run directory, evaluates and reports; goes on where it had stopped.
 
@@ -47,6 +48,7 @@ def train_directory(
       overwrite: Whether to start anew where a run stands already.
       allow_inexact_resume: Whether to go on although versions, hardware or data have changed.
       deterministic: Whether accelerators were asked for the same bits at every call.
+      report: Whether to draw figures and write the page.
 
     Returns:
       Where it ended.
@@ -70,9 +72,10 @@ def train_directory(
         if fitted.signal or (workdir / RESULTS).exists():
             return Trained(program, fitted, None)
         results = evaluate(experiment, program, fitted.carry)
-        write_report(workdir, experiment, fitted.carry, results)
-        if experiment.settings.tensorboard:
-            write_figures(workdir, results["runs"])
+        if report:
+            write_report(workdir, experiment, fitted.carry, results)
+            if experiment.settings.tensorboard:
+                write_figures(workdir, results["runs"])
         write_json(workdir / RESULTS, results)  # last: where it stands, the report does
         return Trained(program, fitted, results)
 

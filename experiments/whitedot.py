@@ -5,7 +5,8 @@
   python -m experiments.whitedot --classic        # 64×64, β 1 and 150, C → 25: an accelerator
 
 One population a setting: β = 1 and a large β; controlled capacity, whose C rises to the log of the
-number of positions; and a dot whose radius varies too. Writes `whitedot.png`, `widths.png`,
+number of positions; and a dot whose radius varies too. `make report WORKDIR=runs/whitedot/beta`
+makes the page of one. Writes `whitedot.png`, `widths.png`,
 `whitedot.md` and `whitedot.json`; the same command again goes on where it was stopped.
 """
 
@@ -79,7 +80,9 @@ def main() -> int:
     for name, settings in _populations().items():
         experiment = build(settings)
         print(f"{name}: {len(experiment.runs.seed)} runs of {settings.num_steps} steps")
-        trained = train_directory(experiment, workdir / name, deterministic=cli.DETERMINISTIC.value)
+        trained = train_directory(
+            experiment, workdir / name, deterministic=cli.DETERMINISTIC.value, report=False
+        )
         if trained.fitted.signal:
             return cli.stopped_by(trained.fitted.signal, trained.fitted.step)
         measured[name] = measure(experiment, trained.program, trained.fitted.carry)
