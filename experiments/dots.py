@@ -1,6 +1,7 @@
 """What is measured and drawn of populations trained on the white dot."""
 
 import itertools
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from betavae_jax.codes import encode_rows, fetch_examples
-from betavae_jax.evaluation import evaluate
 from betavae_jax.metrics.alignment import axis_alignment
 from betavae_jax.metrics.smoothness import grid_jumps, linear_r_squared
 from betavae_jax.plots.dots import DotPanel, draw_dots, draw_posterior_widths
@@ -43,10 +43,18 @@ class Measured(NamedTuple):
     variance: np.ndarray  # [R, N, D]
 
 
-def measure(experiment: Experiment, program: Program, carry: Carry) -> Measured:
-    """Encodes every dot with every run: the three claims as numbers, a row a run."""
+def measure(
+    experiment: Experiment, program: Program, carry: Carry, results: Sequence[Mapping[str, Any]]
+) -> Measured:
+    """Encodes every dot with every run: the three claims as numbers, a row a run.
+
+    Args:
+      experiment: What was trained.
+      program: Its program.
+      carry: Where training ended.
+      results: The rows of its `results.json`, where a number that is not finite is None.
+    """
     runs, data = len(experiment.runs.seed), experiment.splits.train
-    results = evaluate(experiment, program, carry)["runs"]
     index = np.arange(data.num_examples, dtype=np.int32)
     arrays = replicate(data.arrays, program.devices)
     posterior = encode_rows(
@@ -57,7 +65,8 @@ def measure(experiment: Experiment, program: Program, carry: Carry) -> Measured:
     rows = []
     for run, row in enumerate(results):
         alignment = axis_alignment(mean[run], factors)
-        carried = row["kl_per_latent"] > 0.01
+        kl = np.asarray(row["kl_per_latent"], np.float64)
+        carried = kl > 0.01
         coefficients = row["coefficients"]
         rows.append(
             {
@@ -65,9 +74,9 @@ def measure(experiment: Experiment, program: Program, carry: Carry) -> Measured:
                 "setting": ", ".join(f"{_SYMBOLS[k]} = {v:.3g}" for k, v in coefficients.items()),
                 "coefficients": coefficients,
                 "seed": row["seed"],
-                "elbo": float(row["elbo"]),
+                "elbo": math.nan if row["elbo"] is None else float(row["elbo"]),
                 "active": row["active_latents"],
-                "kl_per_latent": np.asarray(row["kl_per_latent"]).tolist(),
+                "kl_per_latent": kl.tolist(),
                 "align_x": float(alignment.correlation[0]),
                 "align_y": float(alignment.correlation[1]),
                 "latents": alignment.latent.tolist(),

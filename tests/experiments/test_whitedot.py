@@ -11,6 +11,7 @@ import pytest
 import scipy.stats
 
 from betavae_jax.checks import InputError
+from betavae_jax.evaluation import evaluate
 from betavae_jax.fit import program_of
 from betavae_jax.plots.dots import DotPanel, draw_dots, draw_posterior_widths
 from betavae_jax.population import place_runs, replicate
@@ -50,7 +51,7 @@ def measured(make_experiment):
     program = program_of(experiment)
     arrays = replicate(experiment.splits.train.arrays, program.devices)
     carry = program.init(place_runs(experiment.runs, program.devices), arrays)
-    return measure(experiment, program, carry)
+    return measure(experiment, program, carry, evaluate(experiment, program, carry)["runs"])
 
 
 def test_every_run_is_measured(measured):
