@@ -77,6 +77,19 @@ def make_grid(
     )
 
 
+def take_rows(settings: RunSettings, first: int, last: int) -> RunSettings:
+    """The rows from `first` up to `last`, which is left out.
+
+    Raises:
+      InputError: If there are no such rows.
+    """
+    runs = num_runs(settings)
+    if not 0 <= first < last <= runs:
+        raise InputError(f"expected rows within 0:{runs}, one or more; got {first}:{last}")
+    taken: RunSettings = jax.tree.map(lambda leaf: leaf[first:last], settings)
+    return taken
+
+
 def num_runs(settings: RunSettings) -> int:
     """R, the number of rows."""
     return len(settings.seed)

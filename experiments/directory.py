@@ -16,8 +16,9 @@ from betavae_jax.report import write_report
 from betavae_jax.restore import Population
 from betavae_jax.runs.directory import RESULTS, check_directory, locked, prepare_directory
 from betavae_jax.runs.leaves import sha256_of_tree
+from betavae_jax.runs.machine import describe_program
 from betavae_jax.runs.records import write_json
-from betavae_jax.runs.settings import Experiment, describe_program, to_config
+from betavae_jax.runs.settings import Experiment, to_config
 from betavae_jax.runs.tensorboard import write_figures
 from betavae_jax.training import Program
 from experiments.settings_flags import flags_of

@@ -55,6 +55,7 @@ def define_settings() -> None:
     flags.DEFINE_string("precision", default.precision, _names(PRECISIONS))
     flags.DEFINE_list("learning_rate", _texts(default.learning_rate), "A list is swept.")
     flags.DEFINE_list("seed", _texts(default.seed), "A list is swept.")
+    flags.DEFINE_string("rows", None, "FIRST:LAST, of the grid that the lists make; all of it.")
     flags.DEFINE_integer("num_steps", default.num_steps, "Training steps in all.")
     flags.DEFINE_integer("batch_size", default.batch_size, "Examples in a batch.")
     flags.DEFINE_float("clip_norm", None, "The largest norm of a gradient; no limit by default.")

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from betavae_jax.checks import InputError
+from betavae_jax.runs.machine import FORMAT
 from betavae_jax.runs.records import write_json
-from betavae_jax.runs.settings import FORMAT, MUTABLE
+from betavae_jax.runs.settings import MUTABLE
 
 CONFIG, FLAGS, LOG, RESULTS = "config.json", "flags.txt", "metrics.jsonl", "results.json"
 CHECKPOINTS, FIGURES, REPORT = "checkpoints", "figures", "report.html"

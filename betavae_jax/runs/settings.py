@@ -1,14 +1,9 @@
 """The settings of an experiment: what `config.json` holds and a program is built from."""
 
-import importlib.metadata
 import inspect
-import os
 import pathlib
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
-
-import jax
 
 from betavae_jax.checks import InputError, check_at_least, check_name, check_positive
 from betavae_jax.data import dataset_settings, load_dataset
@@ -18,13 +13,10 @@ from betavae_jax.likelihoods import LIKELIHOODS
 from betavae_jax.models import PRECISIONS, make_model
 from betavae_jax.networks import NETWORKS
 from betavae_jax.objectives import OBJECTIVES
-from betavae_jax.population import make_grid
-from betavae_jax.runs.leaves import sha256_of_tree
+from betavae_jax.population import make_grid, take_rows
 from betavae_jax.schedules import parse_schedule
 from betavae_jax.training import check_objective, data_shape
 from betavae_jax.types import Likelihood, Model, Objective, RunSettings, Shape, Splits
-
-FORMAT = 2  # of the run directory
 
 # Settings that a run directory may change between two starts; the others are its identity.
 MUTABLE = (
@@ -38,7 +30,6 @@ MUTABLE = (
 
 AUTO = "auto"  # the network and the likelihood that suit the data
 
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 _BYTES_A_MEGABYTE = 1_000_000
 
 
@@ -57,6 +48,7 @@ class Settings(NamedTuple):
     schedules: Mapping[str, str] = {}  # of coefficients; see `schedules.parse_schedule`
     learning_rate: Sequence[float] = (1e-3,)
     seed: Sequence[int] = (0,)
+    rows: str | None = None  # FIRST:LAST of the grid, a part of a study; None for all
     num_steps: int = 2_000
     batch_size: int = 64
     clip_norm: float | None = None
@@ -199,27 +191,60 @@ def make_objective(settings: Settings) -> Objective:
     return OBJECTIVES[settings.objective](**_fill("objective", settings, OBJECTIVES))
 
 
-def build(settings: Settings) -> Experiment:
+def load_splits(settings: Settings) -> Splits:
+    """Loads the data of an experiment, split and sampled as its settings say.
+
+    Raises:
+      InputError: If any setting or file is not as expected.
+    """
+    settings = resolve(settings)
+    return sample_splits(
+        load_dataset(settings.dataset, **settings.data),
+        test_fraction=settings.test_fraction,
+        held_out=settings.held_out,
+        correlated=settings.correlated,
+    )
+
+
+def grid_of(settings: Settings) -> RunSettings:
+    """The runs that settings ask for, NumPy arrays `[R]`.
+
+    Raises:
+      InputError: If the grid is not one, or has fewer rows than the settings want of it.
+    """
+    settings = resolve(settings)
+    runs = make_grid(
+        make_objective(settings),
+        settings.coefficients,
+        settings.learning_rate,
+        settings.seed,
+        schedules=settings.schedules,
+    )
+    return runs if settings.rows is None else take_rows(runs, *_first_and_last(settings.rows))
+
+
+def _first_and_last(rows: str) -> tuple[int, int]:
+    first, _, last = str(rows).partition(":")
+    if not (first.isdecimal() and last.isdecimal()):
+        raise InputError(f"expected rows to be FIRST:LAST, such as 0:8; got {rows!r}")
+    return int(first), int(last)
+
+
+def build(settings: Settings, splits: Splits | None = None) -> Experiment:
     """Loads the data and makes model, objective and grid of runs.
+
+    Args:
+      settings: What to build.
+      splits: What `load_splits` has given for settings of the same data, so that experiments
+        share it.
 
     Raises:
       InputError: If any setting or file is not as expected; nothing has been written then.
     """
     settings = resolve(settings)
     objective = make_objective(settings)
-    runs = make_grid(
-        objective,
-        settings.coefficients,
-        settings.learning_rate,
-        settings.seed,
-        schedules=settings.schedules,
-    )
-    splits = sample_splits(
-        load_dataset(settings.dataset, **settings.data),
-        test_fraction=settings.test_fraction,
-        held_out=settings.held_out,
-        correlated=settings.correlated,
-    )
+    runs = grid_of(settings)
+    splits = splits or load_splits(settings)
     splits = splits._replace(train=objective.prepare(splits.train))
     x_shape = data_shape(splits.train)
     settings = resolve(settings, x_shape)
@@ -243,42 +268,6 @@ def build(settings: Settings) -> Experiment:
         num_latents=settings.num_latents,
     )
     return Experiment(settings, splits, model, objective, runs, shards)
-
-
-def describe_program(
-    experiment: Experiment, vectorized_runs: int, *, deterministic: bool = True
-) -> dict[str, Any]:
-    """What a run's bits depend on beside its settings: versions, hardware, data and V.
-
-    Args:
-      experiment: What runs.
-      vectorized_runs: V of its program.
-      deterministic: Whether accelerators were asked to leave out operations whose result
-        varies from call to call; CPUs have none.
-    """
-    device = jax.devices()[0]
-    hardware = device.device_kind
-    if device.platform == "cpu":
-        hardware = f"cpu, {_cpu_model()}, {os.cpu_count()} cores"
-    return {
-        "format": FORMAT,
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "device_kind": hardware,
-        "vectorized_runs": vectorized_runs,
-        "deterministic": deterministic or device.platform == "cpu",
-        "data_sha256": sha256_of_tree(experiment.splits.train.arrays),
-        "x_shape": list(data_shape(experiment.splits.train)),
-    }
-
-
-def _cpu_model() -> str:
-    try:
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.machine()
 
 
 def to_config(settings: Settings, program: Mapping[str, Any]) -> dict[str, Any]:

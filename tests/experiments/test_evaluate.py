@@ -12,7 +12,8 @@ from betavae_jax.fit import program_of
 from betavae_jax.fit_directory import fit_directory
 from betavae_jax.metrics import mig
 from betavae_jax.runs.directory import locked, prepare_directory
-from betavae_jax.runs.settings import Settings, build, describe_program, to_config
+from betavae_jax.runs.machine import describe_program
+from betavae_jax.runs.settings import Settings, build, to_config
 from experiments import evaluate, score_table
 
 SMALL = ("--num_train=400", "--num_test=150", "--jobs=1")

@@ -12,7 +12,8 @@ from betavae_jax.fit_directory import fit_directory
 from betavae_jax.restore import load_population
 from betavae_jax.runs.directory import locked, prepare_directory
 from betavae_jax.runs.leaves import sha256_of_tree
-from betavae_jax.runs.settings import describe_program, to_config
+from betavae_jax.runs.machine import describe_program
+from betavae_jax.runs.settings import to_config
 from experiments import report
 
 

@@ -26,7 +26,8 @@ from betavae_jax.runs.directory import (
     prepare_directory,
     read_config,
 )
-from betavae_jax.runs.settings import FORMAT, MUTABLE, Settings, from_config, resolve, to_config
+from betavae_jax.runs.machine import FORMAT
+from betavae_jax.runs.settings import MUTABLE, Settings, from_config, resolve, to_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = {

@@ -11,12 +11,11 @@ from betavae_jax.data import DATASETS, dataset_settings
 from betavae_jax.likelihoods import LIKELIHOODS
 from betavae_jax.networks import NETWORKS
 from betavae_jax.objectives import OBJECTIVES
+from betavae_jax.runs.machine import FORMAT, describe_program
 from betavae_jax.runs.settings import (
-    FORMAT,
     MUTABLE,
     Settings,
     build,
-    describe_program,
     from_config,
     keyword_settings,
     make_likelihood,
@@ -232,3 +231,16 @@ def test_the_description_of_a_program(make_experiment):
 
 def test_mutable_settings_are_settings():
     assert set(MUTABLE) <= set(Settings._fields)
+
+
+def test_rows_are_a_part_of_the_grid(make_experiment):
+    grid = {"coefficients": {"beta": [1.0, 4.0]}, "seed": [0, 1, 2]}
+    whole, part = make_experiment(**grid).runs, make_experiment(rows="2:5", **grid).runs
+    np.testing.assert_array_equal(part.coefficients.beta, whole.coefficients.beta[2:5])
+    np.testing.assert_array_equal(part.seed, [2, 0, 1])
+
+
+@pytest.mark.parametrize("rows", ["", "3", "0:0", "2:1", "0:7", "-1:2", "a:b", "1:2:3"])
+def test_rows_that_are_not_there_are_refused(make_experiment, rows):
+    with pytest.raises(InputError, match="expected rows"):
+        make_experiment(coefficients={"beta": [1.0, 4.0]}, seed=[0, 1, 2], rows=rows)

@@ -1,0 +1,67 @@
+"""What the bits of a run depend on beside its settings: versions, hardware, data."""
+
+import importlib.metadata
+import os
+import pathlib
+import platform
+from typing import Any
+
+import jax
+
+from betavae_jax.runs.leaves import sha256_of_tree
+from betavae_jax.runs.settings import Experiment
+from betavae_jax.training import data_shape
+
+FORMAT = 2  # of the run directory
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def describe_machine(*, deterministic: bool = True) -> dict[str, Any]:
+    """Versions and hardware of this process.
+
+    Args:
+      deterministic: Whether accelerators were asked to leave out operations whose result
+        varies from call to call; CPUs have none.
+    """
+    device = jax.devices()[0]
+    hardware = device.device_kind
+    if device.platform == "cpu":
+        hardware = f"cpu, {_cpu_model()}, {os.cpu_count()} cores"
+    return {
+        "format": FORMAT,
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "device_kind": hardware,
+        "deterministic": deterministic or device.platform == "cpu",
+    }
+
+
+def describe_program(
+    experiment: Experiment, vectorized_runs: int, *, deterministic: bool = True
+) -> dict[str, Any]:
+    """What a run's bits depend on beside its settings: versions, hardware, data and V.
+
+    Args:
+      experiment: What runs.
+      vectorized_runs: V of its program.
+      deterministic: Whether accelerators were asked to leave out operations whose result
+        varies from call to call; CPUs have none.
+    """
+    machine = describe_machine(deterministic=deterministic)
+    return {
+        **{name: machine[name] for name in ("format", "versions", "device_kind")},
+        "vectorized_runs": vectorized_runs,
+        "deterministic": machine["deterministic"],
+        "data_sha256": sha256_of_tree(experiment.splits.train.arrays),
+        "x_shape": list(data_shape(experiment.splits.train)),
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.machine()
