@@ -31,6 +31,7 @@ _BETAS = [1.0, 2.0, 4.0, 6.0, 8.0, 16.0]
 _LAMBDAS = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0]
 _LOCATELLO_2019 = "Locatello et al. 2019, Challenging Common Assumptions"
 _LOCATELLO_2020 = "Locatello et al. 2020, Weakly-Supervised Disentanglement"
+_UNTREATED = f"the conditions of {_LOCATELLO_2019}, which does not treat this objective"
 
 
 def _study(reference: str = _LOCATELLO_2019, /, **settings: Any) -> Preset:
@@ -62,6 +63,9 @@ PRESETS: dict[str, dict[str, Preset]] = {
             objective_settings={"permute": "same_batch"},
             num_steps=150_000,
         ),
+        "info_vae": _study(_UNTREATED),
+        "vae": _study(_UNTREATED),
+        "vae_gan": _study(_UNTREATED),
     },
     "paper": {
         "ada_gvae": _study(_LOCATELLO_2020, coefficients={"beta": [1.0]}),

@@ -44,8 +44,8 @@ def test_widths_of_a_preset_go_with_its_network(read):
 
 
 def test_a_preset_without_the_objective_is_refused(read):
-    with pytest.raises(InputError, match="objective of preset locatello"):
-        read("--preset=locatello", "--objective=vae_gan")
+    with pytest.raises(InputError, match="objective of preset paper"):
+        read("--preset=paper", "--objective=vae")
 
 
 def test_help_prints_presets_with_their_sources():
