@@ -1,15 +1,29 @@
-"""A trained population, back from its run directory."""
+"""A trained population, or one run of it, back from its run directory."""
 
+import json
+import logging
 import pathlib
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
 
 from betavae_jax.checks import InputError
 from betavae_jax.fit import carry_template, feed_of, program_of
+from betavae_jax.models import make_model
+from betavae_jax.networks import NETWORKS
 from betavae_jax.population import place_runs
-from betavae_jax.runs.checkpoints import open_checkpoints
-from betavae_jax.runs.directory import CHECKPOINTS, read_config
-from betavae_jax.runs.settings import Experiment, build, from_config
+from betavae_jax.runs.checkpoints import CheckpointError, open_checkpoints, read_latest
+from betavae_jax.runs.directory import CHECKPOINTS, RESULTS, read_config
+from betavae_jax.runs.leaves import sha256_of_tree, unflatten_leaves
+from betavae_jax.runs.settings import Experiment, Settings, build, from_config, make_likelihood
 from betavae_jax.training import Carry, Program
+from betavae_jax.types import Model, Params, Shape
+
+_LOGGER = logging.getLogger(__name__)
+
+_PARAMS = "state.params."  # of the arrays of a checkpoint
 
 
 class Population(NamedTuple):
@@ -19,6 +33,17 @@ class Population(NamedTuple):
     program: Program
     carry: Carry  # of the latest whole checkpoint, on the program's devices
     step: int  # steps done
+
+
+class Run(NamedTuple):
+    """One run of a directory, without its data."""
+
+    config: dict[str, Any]  # the content of `config.json`
+    settings: Settings  # resolved
+    x_shape: Shape
+    params: Params  # NumPy leaves
+    step: int  # of the checkpoint
+    results: dict[str, Any] | None  # its row of `results.json`, if that is of this checkpoint
 
 
 def load_population(workdir: pathlib.Path) -> Population:
@@ -37,13 +62,7 @@ def load_population(workdir: pathlib.Path) -> Population:
       InputError: If it is no run directory, has no checkpoint yet, or its data is not as expected.
       CheckpointError: If no checkpoint can be read, or it is of another program.
     """
-    config = read_config(workdir)
-    try:
-        settings = from_config(config)
-    except TypeError as error:
-        raise InputError(
-            f"expected the settings of this version in {workdir}; got others: {error}"
-        ) from None
+    settings = _settings_of(workdir, read_config(workdir))
     if not (workdir / CHECKPOINTS).is_dir():  # opening them would make the folder
         raise InputError(f"expected {workdir} to hold a checkpoint; it has none yet")
     experiment = build(settings)
@@ -62,3 +81,76 @@ def load_population(workdir: pathlib.Path) -> Population:
         raise InputError(f"expected {workdir} to hold a checkpoint; it has none yet")
     step, carry = restored
     return Population(experiment, program, place_runs(carry, program.devices), step)
+
+
+def read_run(workdir: pathlib.Path, run: int) -> Run:
+    """Reads one run of a directory from its latest whole checkpoint; loads no data.
+
+    Nothing is written and no lock is needed: the directory may be in training.
+
+    Args:
+      workdir: A run directory, finished or not.
+      run: The run's number, from 0.
+
+    Returns:
+      The run.
+
+    Raises:
+      InputError: If it is no run directory, is of a newer format, has no checkpoint yet or no
+        such run.
+      CheckpointError: If no checkpoint can be read, or it is of another program.
+    """
+    config = read_config(workdir)
+    settings = _settings_of(workdir, config)
+    if "x_shape" not in config["program"]:
+        raise InputError(f"expected {workdir} to say the shape of its examples; it is older")
+    x_shape = tuple(config["program"]["x_shape"])
+    latest = read_latest(workdir / CHECKPOINTS)
+    if latest is None:
+        raise InputError(f"expected {workdir} to hold a checkpoint; it has none yet")
+    step, leaves = latest
+    runs = len(leaves["state.step"])
+    is_number = isinstance(run, (int, np.integer)) and not isinstance(run, bool)
+    if not is_number or not 0 <= run < runs:
+        known = f"a run of {workdir}, 0 to {runs - 1}" if runs > 1 else f"0, the run of {workdir}"
+        raise InputError(f"expected run to be {known}; got {run!r}")
+    failed_at = int(leaves["state.failed_at"][run])
+    if failed_at >= 0:
+        _LOGGER.warning("run %d of %s stopped at step %d, as before it", run, workdir, failed_at)
+    template = jax.eval_shape(model_of(settings, x_shape).init, jax.random.key(0))
+    mine = {
+        name.removeprefix(_PARAMS): leaf[run]
+        for name, leaf in leaves.items()
+        if name.startswith(_PARAMS)
+    }
+    try:
+        params = unflatten_leaves(template, mine)
+    except ValueError as error:
+        raise CheckpointError(f"{workdir} is whole but of another program: {error}") from error
+    return Run(config, settings, x_shape, params, step, _standing_row(workdir, int(run), params))
+
+
+def model_of(settings: Settings, x_shape: Shape) -> Model:
+    """The model that resolved settings name, for examples of a shape; loads no data."""
+    make = NETWORKS[settings.network]
+    network = make(x_shape, settings.num_latents, **settings.network_settings)
+    return make_model(network, make_likelihood(settings), precision=settings.precision)
+
+
+def _settings_of(workdir: pathlib.Path, config: Mapping[str, Any]) -> Settings:
+    try:
+        return from_config(config)
+    except TypeError as error:
+        raise InputError(
+            f"expected the settings of this version in {workdir}; got others: {error}"
+        ) from None
+
+
+def _standing_row(workdir: pathlib.Path, run: int, params: Params) -> dict[str, Any] | None:
+    """The run's row of `results.json`, where there is one of just these parameters."""
+    try:
+        row: dict[str, Any] = json.loads((workdir / RESULTS).read_text())["runs"][run]
+        stands = row["params_sha256"] == sha256_of_tree(params)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, IndexError):  # none, or not ours
+        return None
+    return row if stands else None

@@ -10,6 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 FLOORS = {
     "types": 0,
     "checks": 0,
+    "kernels": 0,
     "gaussian": 1,
     "likelihoods": 1,
     "divergences": 1,
@@ -33,6 +34,10 @@ FLOORS = {
     "fit_directory": 7,
     "evaluation": 7,
     "restore": 7,
+    "coding": 7,
+    "examples": 3,
+    "factor_codes": 7,
+    "representation": 7,
     "report": 7,
     "estimator": 8,
     "export": 8,
@@ -50,6 +55,9 @@ WITHIN = {
     "fit": 4,
     "fit_directory": 5,
     "restore": 5,
+    "coding": 6,
+    "representation": 7,
+    "factor_codes": 5,
 }
 
 

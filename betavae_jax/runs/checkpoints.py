@@ -16,6 +16,7 @@ from betavae_jax.runs.leaves import flatten_leaves, sha256_of_leaves, unflatten_
 
 _LOGGER = logging.getLogger(__name__)
 
+_DAMAGED = "checkpoint of step %d is damaged (%s); trying the one before it"
 _SECONDS_TO_SETTLE = 0.5  # until the writing threads of a failed save have ended
 
 
@@ -65,15 +66,11 @@ def open_checkpoints(directory: pathlib.Path, *, keep: int) -> Checkpoints:
         steps = sorted(manager.all_steps(), reverse=True)
         for step in steps:
             try:
-                leaves = _read(manager, step)
+                leaves = _verify(manager.restore(step, args=_restore_args()), step)
             except Exception as error:  # likewise; whatever it is, this checkpoint is no use
                 _set_aside(directory / str(step))
                 manager.reload()
-                _LOGGER.warning(
-                    "checkpoint of step %d is damaged (%s); trying the one before it",
-                    step,
-                    _first_line(error),
-                )
+                _LOGGER.warning(_DAMAGED, step, _first_line(error))
                 continue
             return step, _fill(template, leaves, directory / str(step))
         # Those that an earlier start has set aside count too: it must not begin anew unasked.
@@ -82,6 +79,42 @@ def open_checkpoints(directory: pathlib.Path, *, keep: int) -> Checkpoints:
         return None
 
     return Checkpoints(save, restore, manager.close)
+
+
+def read_latest(directory: pathlib.Path) -> tuple[int, dict[str, np.ndarray]] | None:
+    """Reads the latest whole checkpoint and leaves the directory as it is.
+
+    No lock is needed: another process may be training there. Where it removes what is being
+    read, what it has written meanwhile is read.
+
+    Args:
+      directory: Where the checkpoints are.
+
+    Returns:
+      (step, arrays by path, such as `state.params.encoder.conv_0.kernel`); None without one.
+
+    Raises:
+      CheckpointError: If there are some, but none can be read.
+    """
+    import orbax.checkpoint as ocp
+
+    tried: set[int] = set()
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+        while steps := _steps_in(directory) - tried:
+            step = max(steps)
+            tried.add(step)
+            try:
+                return step, _verify(reader.restore((directory / str(step)).absolute(),
+                                                    args=_restore_args()), step)  # fmt: skip
+            except Exception as error:  # as in `restore`
+                _LOGGER.warning(_DAMAGED, step, _first_line(error))
+    if tried or any(directory.glob("*.damaged")):
+        raise CheckpointError(f"none of the checkpoints in {directory} can be read")
+    return None
+
+
+def _steps_in(directory: pathlib.Path) -> set[int]:
+    return {int(path.name) for path in directory.glob("*") if path.name.isdecimal()}
 
 
 @contextlib.contextmanager
@@ -106,11 +139,13 @@ def _quiet_threads() -> Iterator[None]:
     sys.stderr.write(printed.getvalue())
 
 
-def _read(manager: Any, step: int) -> dict[str, np.ndarray]:
+def _restore_args() -> Any:
     import orbax.checkpoint as ocp
 
-    args = ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
-    restored = manager.restore(step, args=args)
+    return ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
+
+
+def _verify(restored: Any, step: int) -> dict[str, np.ndarray]:
     leaves = {name: np.asarray(leaf) for name, leaf in restored["state"].items()}
     if restored["meta"]["step"] != step:
         raise ValueError(f"it is of step {restored['meta']['step']}")
