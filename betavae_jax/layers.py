@@ -1,11 +1,12 @@
-"""4×4 stride-2 convolution and its transpose as matrix products, never `lax.conv`.
+"""4×4 stride-2 convolution and its transpose, in the form that suits the device.
 
 Parameters of every network start here, too: `draw_parameters`.
 
 XLA's own convolution is the wrong primitive for a population of small models: on
 the CPU its gradient is 13 to 60 times slower inside a loop than outside, `vmap`
 over kernels turns it into grouped convolutions, and sharding those inserts
-all-gathers. Two forms replace it, picked from the static shapes:
+all-gathers. It is one of the `FORMS`, to compare with. The form `matmul` is matrix
+products, of two kinds picked from the static shapes:
 
 - up to four channels on the large side: every 4×4 neighbourhood is gathered and
   multiplied once (the gathered array is then small, as 16 C is);
@@ -22,13 +23,15 @@ References:
 
 import itertools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from betavae_jax.checks import InputError, check_shape
+from betavae_jax import kernels
+from betavae_jax.checks import InputError, check_name, check_shape
 from betavae_jax.types import Array, Params
 
 _KERNEL_SIZE = 4
@@ -38,7 +41,10 @@ _TRUNCATED_DEVIATION = 0.8796256610342398  # of a standard normal cut off at ±2
 _MOST_GATHERED_CHANNELS = 4
 
 
-def convolution(x: Array, kernel: Array) -> Array:
+_AUTO = {"cpu": "matmul", "gpu": "matmul"}  # by platform, as measured; matmul elsewhere
+
+
+def convolution(x: Array, kernel: Array, form: str = "auto") -> Array:
     """Correlates with a 4×4 kernel at every second pixel, the edges padded by one zero.
 
     Equal to `lax.conv_general_dilated` with strides (2, 2), padding ((1, 1), (1, 1)),
@@ -47,23 +53,23 @@ def convolution(x: Array, kernel: Array) -> Array:
     Args:
       x: `[B, H, W, C]`, H and W even.
       kernel: `[4, 4, C, F]`.
+      form: How it is computed: `auto` or a name in `FORMS`.
 
     Returns:
       `[B, H/2, W/2, F]`.
 
     Raises:
-      InputError: If the shapes are not these.
+      InputError: If the shapes are not these, or there is no such form.
     """
     check_shape("x", x.shape, (None, None, None, None))
     check_shape("kernel", kernel.shape, (_KERNEL_SIZE, _KERNEL_SIZE, x.shape[-1], None))
     if any(size < 2 or size % 2 for size in x.shape[1:3]):
         raise InputError(f"expected x of even height and width; got {list(x.shape)}")
     dtype = jnp.result_type(x, kernel)
-    form = _gather if x.shape[-1] <= _MOST_GATHERED_CHANNELS else _filter_row_pairs
-    return form(x.astype(dtype), kernel.astype(dtype))
+    return FORMS[_choose(form)](x.astype(dtype), kernel.astype(dtype))
 
 
-def transposed_convolution(x: Array, kernel: Array) -> Array:
+def transposed_convolution(x: Array, kernel: Array, form: str = "auto") -> Array:
     """Spreads each pixel over a 4×4 neighbourhood of an image of twice the size.
 
     Equal to `lax.conv_transpose` with strides (2, 2), padding "SAME" and dimension
@@ -72,24 +78,72 @@ def transposed_convolution(x: Array, kernel: Array) -> Array:
     Args:
       x: `[B, H, W, C]`, of any height and width.
       kernel: `[4, 4, C, F]`.
+      form: As for `convolution`.
 
     Returns:
       `[B, 2H, 2W, F]`.
 
     Raises:
-      InputError: If the shapes are not these.
+      InputError: If the shapes are not these, or there is no such form.
     """
     check_shape("x", x.shape, (None, None, None, None))
     check_shape("kernel", kernel.shape, (_KERNEL_SIZE, _KERNEL_SIZE, x.shape[-1], None))
-    batch, height, width, _ = x.shape
+    batch, height, width, channels = x.shape
+    features = kernel.shape[-1]
     dtype = jnp.result_type(x, kernel)
     # conv_transpose correlates the dilated x, so as the transpose of a correlation it has
     # the kernel mirrored, with the channels' roles exchanged.
     mirrored = kernel[::-1, ::-1].swapaxes(2, 3).astype(dtype)
-    image = jax.ShapeDtypeStruct((batch, 2 * height, 2 * width, kernel.shape[-1]), dtype)
-    transpose = jax.linear_transpose(lambda image: convolution(image, mirrored), image)
+    form = _choose(form)
+    if form == "kernels" and kernels.supports(features, channels):
+        return kernels.spread(x.astype(dtype), mirrored)
+    form = "matmul" if form == "kernels" else form
+    image = jax.ShapeDtypeStruct((batch, 2 * height, 2 * width, features), dtype)
+    transpose = jax.linear_transpose(lambda image: convolution(image, mirrored, form), image)
     (y,) = transpose(x.astype(dtype))
     return y
+
+
+def check_form(form: str) -> None:
+    """Refuses a form of convolution that is neither `auto` nor in `FORMS`."""
+    check_name("convolution", form, ["auto", *FORMS])
+
+
+def _choose(form: str) -> str:
+    check_form(form)
+    return _AUTO.get(jax.default_backend(), "matmul") if form == "auto" else form
+
+
+def _multiply(x: Array, kernel: Array) -> Array:
+    few = x.shape[-1] <= _MOST_GATHERED_CHANNELS
+    return _gather(x, kernel) if few else _filter_row_pairs(x, kernel)
+
+
+def _load_in_place(x: Array, kernel: Array) -> Array:
+    """`convolution` by a kernel of our own where there is one for the channels."""
+    supported = kernels.supports(*kernel.shape[2:])
+    return kernels.correlate(x, kernel) if supported else _multiply(x, kernel)
+
+
+def _convolve(x: Array, kernel: Array) -> Array:
+    """`convolution` by XLA's own."""
+    padding = ((1, 1), (1, 1))
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (2, 2), padding, dimension_numbers=dimensions)
+
+
+def _shift_blocks(x: Array, kernel: Array) -> Array:
+    """`convolution`, each 2×2 block of pixels multiplied once, for all four outputs it is in."""
+    batch, height, width, channels = x.shape
+    features = kernel.shape[-1]
+    rows, columns = height // 2, width // 2
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    x = x.reshape(batch, rows + 1, 2, columns + 1, 2 * channels).swapaxes(2, 3)
+    kernel = kernel.reshape(2, 2, 2, 2 * channels, features).transpose(1, 3, 0, 2, 4)
+    m = _products(x.reshape(1, -1, 4 * channels), kernel.reshape(1, 4 * channels, 4 * features))
+    m = m.reshape(batch, rows + 1, columns + 1, 2, 2, features)
+    top = m[:, :-1, :-1, 0, 0] + m[:, :-1, 1:, 0, 1]
+    return top + m[:, 1:, :-1, 1, 0] + m[:, 1:, 1:, 1, 1]
 
 
 def _products(x: Array, kernel: Array) -> Array:
@@ -152,20 +206,30 @@ def _filter_row_pairs(x: Array, kernel: Array) -> Array:
     return y.reshape(batch, 2 * tiles, columns, features)[:, :rows]
 
 
+FORMS: dict[str, Callable[[Array, Array], Array]] = {
+    "kernels": _load_in_place,
+    "lax": _convolve,
+    "matmul": _multiply,
+    "space_to_depth": _shift_blocks,
+}
+
+
 class Convolution(nn.Module):
     """A layer of `convolution` with a bias; Flax's shapes and initial values.
 
     Attributes:
       features: F, the channels of the output.
+      form: `auto` or a name in `FORMS`.
     """
 
     features: int
+    form: str = "auto"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Maps `[B, H, W, C]` to `[B, H/2, W/2, F]`."""
         kernel, bias = _parameters(self, x.shape[-1], self.features)
-        return convolution(x, kernel) + bias
+        return convolution(x, kernel, self.form) + bias
 
 
 class TransposedConvolution(nn.Module):
@@ -173,15 +237,17 @@ class TransposedConvolution(nn.Module):
 
     Attributes:
       features: F, the channels of the output.
+      form: `auto` or a name in `FORMS`.
     """
 
     features: int
+    form: str = "auto"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Maps `[B, H, W, C]` to `[B, 2H, 2W, F]`."""
         kernel, bias = _parameters(self, x.shape[-1], self.features)
-        return transposed_convolution(x, kernel) + bias
+        return transposed_convolution(x, kernel, self.form) + bias
 
 
 def _parameters(module: nn.Module, channels: int, features: int) -> tuple[Array, Array]:

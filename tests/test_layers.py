@@ -1,5 +1,6 @@
 """Matrix-product convolutions against XLA's own, in value and gradient."""
 
+import functools
 import re
 
 import jax
@@ -12,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from betavae_jax.checks import InputError
 from betavae_jax.layers import (
+    FORMS,
     Convolution,
     TransposedConvolution,
     convolution,
@@ -100,6 +102,54 @@ def test_value_and_both_gradients_are_those_of_lax(fn, reference, x_shape, featu
     both = jax.jit(lambda x, k: [value_and_gradients(f, x, k) for f in (fn, reference)])
     for a, e in zip(*both(x, kernel), strict=True):
         assert_close(a, e)
+
+
+@pytest.mark.parametrize("form", sorted(set(FORMS) - {"matmul"}))
+@pytest.mark.parametrize("channels", [(16, 32), (3, 16), (16, 1)])
+def test_other_forms_are_equal_to_lax_too(form, channels):
+    small, large = (3, 3, 5, channels[1]), (3, 6, 10, channels[0])
+    x, y, kernels = draw(0, large, small, (2, 4, 4, *channels))
+    turned = kernels.swapaxes(3, 4)
+
+    def all_of(form, kernel, turned):
+        def down(x, k):
+            return convolution(x, k, form) if form else lax_convolution(x, k)
+
+        def up(y, k):
+            return transposed_convolution(y, k, form) if form else lax_transposed(y, k)
+
+        return value_and_gradients(down, x, kernel), value_and_gradients(up, y, turned)
+
+    actual = jax.jit(jax.vmap(functools.partial(all_of, form)))(kernels, turned)
+    expected = jax.jit(jax.vmap(functools.partial(all_of, "")))(kernels, turned)
+    jax.tree.map(assert_close, actual, expected)
+
+
+def test_second_derivatives_of_the_kernels_are_those_of_matrix_products():
+    x, kernel = draw(0, (2, 4, 6, 16), (4, 4, 16, 16))
+
+    def slope(form):
+        def value(kernel):
+            return jnp.sum(jnp.sin(convolution(x, kernel, form)))
+
+        return jax.grad(lambda k: jnp.sum(jnp.square(jax.grad(value)(k))))
+
+    both = jax.jit(lambda k: [slope(form)(k) for form in ("kernels", "matmul")])
+    assert_close(*both(kernel))
+
+
+def test_kernels_are_compiled_for_a_gpu_and_nothing_is_gathered():
+    x, kernels = draw(0, (4, 32, 32, 32), (2, 4, 4, 32, 64))
+    program = jax.jit(jax.vmap(lambda k: value_and_gradients(
+        functools.partial(convolution, form="kernels"), x, k)))  # fmt: skip
+    text = program.trace(kernels).lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count("custom_call @__gpu$xla.gpu.triton") == 3
+    assert not re.search(r"stablehlo\.(pad|concatenate|gather|convolution|dot_general|while)", text)
+
+
+def test_an_unknown_form_is_refused():
+    with pytest.raises(InputError, match="convolution to be one of auto, kernels"):
+        convolution(jnp.zeros((1, 4, 4, 3)), jnp.zeros((4, 4, 3, 5)), "fft")
 
 
 def test_one_pixel_draws_the_kernel():

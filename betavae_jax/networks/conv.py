@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from betavae_jax.checks import InputError
-from betavae_jax.layers import Convolution, TransposedConvolution
+from betavae_jax.layers import Convolution, TransposedConvolution, check_form
 from betavae_jax.networks.assembly import (
     Activation,
     assemble,
@@ -29,6 +29,7 @@ class Encoder(nn.Module):
       widths: Outputs of each fully connected layer.
       num_latents: D.
       activation: After each layer but the last.
+      convolution: The form of the convolutions.
     """
 
     margins: Margins
@@ -36,13 +37,14 @@ class Encoder(nn.Module):
     widths: tuple[int, ...]
     num_latents: int
     activation: Activation
+    convolution: str
 
     @nn.compact
     def __call__(self, x: Array) -> Posterior:
         """Maps images `[B, H, W, C]` to q(z|x)."""
         x = jnp.pad(x, ((0, 0), *self.margins, (0, 0)))
         for i, channels in enumerate(self.channels):
-            x = self.activation(Convolution(channels, name=f"conv_{i}")(x))
+            x = self.activation(Convolution(channels, self.convolution, name=f"conv_{i}")(x))
         x = x.reshape(x.shape[0], -1)
         for i, width in enumerate(self.widths):
             x = self.activation(nn.Dense(width, name=f"dense_{i}")(x))
@@ -59,6 +61,7 @@ class Decoder(nn.Module):
       channels: Output channels of each transposed convolution.
       margins: Rows and columns cut off the image.
       activation: After each layer but the last.
+      convolution: The form of the convolutions.
     """
 
     widths: tuple[int, ...]
@@ -66,6 +69,7 @@ class Decoder(nn.Module):
     channels: tuple[int, ...]
     margins: Margins
     activation: Activation
+    convolution: str
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
@@ -77,7 +81,7 @@ class Decoder(nn.Module):
         y = z.reshape(-1, height, width, channels)
         last = len(self.channels) - 1
         for i, channels in enumerate(self.channels):
-            y = TransposedConvolution(channels, name=f"transposed_{i}")(y)
+            y = TransposedConvolution(channels, self.convolution, name=f"transposed_{i}")(y)
             y = self.activation(y) if i < last else y
         (top, bottom), (left, right) = self.margins
         return y[:, top : y.shape[1] - bottom, left : y.shape[2] - right]
@@ -91,6 +95,7 @@ def make_conv(
     widths: str = "256,256",
     decoder_widths: str = "",
     activation: str = "relu",
+    convolution: str = "auto",
 ) -> Network:
     """Makes the network of Burgess et al.: 32 channels throughout, two layers of 256.
 
@@ -105,6 +110,8 @@ def make_conv(
       widths: Outputs of the fully connected layers, separated by commas; "none" for none.
       decoder_widths: Those of the decoder; empty for the encoder's in reverse.
       activation: A name in `ACTIVATIONS`.
+      convolution: The form of the convolutions: `auto`, the fastest on the device, or a name
+        in `layers.FORMS`.
 
     Returns:
       The network; `decode` gives the raw output `[B, H, W, C]`.
@@ -123,6 +130,7 @@ def make_conv(
         _parse_channels(channels, usual, x_shape),
         *parse_widths(widths, decoder_widths),
         find_activation("activation", activation),
+        convolution,
     )
 
 
@@ -134,6 +142,7 @@ def make_conv_locatello(
     widths: str = "256",
     decoder_widths: str = "",
     activation: str = "relu",
+    convolution: str = "auto",
 ) -> Network:
     """Makes the network of Locatello et al.: 32, 32, 64, 64 channels, one layer of 256.
 
@@ -149,6 +158,8 @@ def make_conv_locatello(
       widths: Outputs of the fully connected layers, separated by commas; "none" for none.
       decoder_widths: Those of the decoder; empty for the encoder's in reverse.
       activation: A name in `ACTIVATIONS`.
+      convolution: The form of the convolutions: `auto`, the fastest on the device, or a name
+        in `layers.FORMS`.
 
     Returns:
       The network; `decode` gives the raw output `[B, H, W, C]`.
@@ -167,6 +178,7 @@ def make_conv_locatello(
         _parse_channels(channels, usual, x_shape),
         *parse_widths(widths, decoder_widths),
         find_activation("activation", activation),
+        convolution,
     )
 
 
@@ -217,21 +229,24 @@ def _make_network(
     encoder_widths: tuple[int, ...],
     decoder_widths: tuple[int, ...],
     activation: Activation,
+    convolution: str,
 ) -> Network:
     """Makes an encoder of n convolutions, n = len(channels), and the mirrored decoder.
 
     Images whose sides are not multiples of 2ⁿ are padded with zeros inside the encoder
     and the decoder's output is cropped alike, so the likelihood sees real pixels only.
     """
+    check_form(convolution)
     margins = _margins(x_shape, len(channels))
     padded = [size + sum(margin) for size, margin in zip(x_shape[:2], margins, strict=True)]
     height, width = (size >> len(channels) for size in padded)
-    encoder = Encoder(margins, channels, encoder_widths, num_latents, activation)
+    encoder = Encoder(margins, channels, encoder_widths, num_latents, activation, convolution)
     decoder = Decoder(
         decoder_widths,
         feature_map=(height, width, channels[-1]),
         channels=(*channels[-2::-1], x_shape[2]),
         margins=margins,
         activation=activation,
+        convolution=convolution,
     )
     return assemble(encoder, decoder, x_shape, num_latents)
