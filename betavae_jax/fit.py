@@ -39,6 +39,7 @@ class Hooks(NamedTuple):
 
     on_log: Callable[[int, Terms, Carry], None]  # means over the interval [R, ...]; the carry
     on_checkpoint: Callable[[int, Carry], None]  # host arrays [R, ...]
+    on_chunk: Callable[[int], None] = lambda _step: None  # more often than the others
 
 
 class Fitted(NamedTuple):
@@ -153,6 +154,7 @@ def fit(
             chunk = _next_chunk(count, time.monotonic() - began)
             step += count
             bar.update(count)
+            hooks.on_chunk(step)
             known = _report_failures(settings, known, progress)
             _show_elbo(bar, progress)
             if step % log_every == 0 or step == num_steps or np.all(known >= 0):

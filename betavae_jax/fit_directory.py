@@ -2,6 +2,7 @@
 
 import logging
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from betavae_jax.checks import InputError
@@ -23,7 +24,12 @@ _TEST_ROWS = 1_000  # that represent the test split during training
 
 
 def fit_directory(
-    experiment: Experiment, program: Program, workdir: pathlib.Path, *, show_progress: bool = True
+    experiment: Experiment,
+    program: Program,
+    workdir: pathlib.Path,
+    *,
+    show_progress: bool = True,
+    on_chunk: Callable[[int], None] = lambda _step: None,
 ) -> Fitted:
     """Trains in a run directory, going on from its latest whole checkpoint.
 
@@ -32,6 +38,7 @@ def fit_directory(
       program: Its program.
       workdir: The directory, locked and prepared.
       show_progress: Whether to draw a progress bar.
+      on_chunk: Called after each chunk with the steps done.
 
     Returns:
       Where training ended. `results.json` is gone if a step was taken: it was of another state.
@@ -68,7 +75,9 @@ def fit_directory(
             start=start,
             log_every=settings.log_every,
             checkpoint_every=settings.checkpoint_every,
-            hooks=_hooks(experiment, program, workdir, checkpoints.save, events),
+            hooks=_hooks(experiment, program, workdir, checkpoints.save, events)._replace(
+                on_chunk=on_chunk
+            ),
             show_progress=show_progress,
         )
     finally:

@@ -16,6 +16,9 @@ WORKDIR = flags.DEFINE_string("workdir", None, "The run directory; where one is 
 DETERMINISTIC = flags.DEFINE_boolean(
     "deterministic", True, "On a GPU: the same bits at every call, at some cost in speed."
 )
+INEXACT = flags.DEFINE_boolean(
+    "allow_inexact_resume", False, "Go on although versions, hardware or data have changed."
+)
 
 _UNSET = -1  # of JAX's number of CPU devices
 

@@ -2,13 +2,14 @@
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from absl import logging
 
-from betavae_jax.evaluation import evaluate
+from betavae_jax.evaluation import Effort, evaluate, score_population
 from betavae_jax.fit import Fitted, program_of
 from betavae_jax.fit_directory import fit_directory
 from betavae_jax.population import num_runs, take_runs
@@ -20,7 +21,7 @@ from betavae_jax.runs.machine import describe_program
 from betavae_jax.runs.records import write_json
 from betavae_jax.runs.settings import Experiment, to_config
 from betavae_jax.runs.tensorboard import write_figures
-from betavae_jax.training import Program
+from betavae_jax.training import Carry, Program
 from experiments.settings_flags import flags_of
 
 
@@ -40,6 +41,10 @@ def train_directory(
     allow_inexact_resume: bool = False,
     deterministic: bool = True,
     report: bool = True,
+    program: Program | None = None,
+    metrics: Sequence[str] = (),
+    effort: Effort | None = None,
+    on_chunk: Callable[[int], None] | None = None,
 ) -> Trained:
     """Trains in a run directory, evaluates and reports; goes on where it had stopped.
 
@@ -50,6 +55,10 @@ def train_directory(
       allow_inexact_resume: Whether to go on although versions, hardware or data have changed.
       deterministic: Whether accelerators were asked for the same bits at every call.
       report: Whether to draw figures and write the page.
+      program: The program of a population of this size, where one has been made.
+      metrics: What to score, by the names of `expand_names`.
+      effort: How much the scores cost.
+      on_chunk: Told the steps done, in place of a progress bar.
 
     Returns:
       Where it ended.
@@ -57,7 +66,7 @@ def train_directory(
     Raises:
       InputError: If the directory holds another configuration, or is in use.
     """
-    program = program_of(experiment)
+    program = program or program_of(experiment)
     described = describe_program(experiment, program.vectorized_runs, deterministic=deterministic)
     config = to_config(experiment.settings, described)
     permissions = {"overwrite": overwrite, "allow_inexact_resume": allow_inexact_resume}
@@ -69,7 +78,12 @@ def train_directory(
         prepare_directory(workdir, config, repeat, overwrite=overwrite)
         if not described["deterministic"]:
             logging.warning("--nodeterministic: resuming will not be bit-exact")
-        fitted = fit_directory(experiment, program, workdir)
+        told = on_chunk or (lambda _step: None)
+        fitted = fit_directory(
+            experiment, program, workdir, show_progress=on_chunk is None, on_chunk=told
+        )
+        if not fitted.signal and metrics:
+            score_directory(workdir, experiment, program, fitted.carry, metrics, effort or Effort())
         if fitted.signal or (workdir / RESULTS).exists():
             return Trained(program, fitted, None)
         results = evaluate(experiment, program, fitted.carry)
@@ -79,6 +93,48 @@ def train_directory(
                 write_figures(workdir, results["runs"])
         write_json(workdir / RESULTS, results)  # last: where it stands, the report does
         return Trained(program, fitted, results)
+
+
+def score_directory(
+    workdir: pathlib.Path,
+    experiment: Experiment,
+    program: Program,
+    carry: Carry,
+    names: Sequence[str],
+    effort: Effort,
+) -> None:
+    """Evaluates and scores a population, and keeps both in `results.json`, run by run.
+
+    A run has each score under `metrics`, or the reason why not under `unscored`; those that have
+    both already are left alone.
+    """
+    path = workdir / RESULTS
+    results = (
+        json.loads(path.read_text()) if path.exists() else evaluate(experiment, program, carry)
+    )
+    rows = results["runs"]
+    write_json(path, results)
+    missing = [
+        name
+        for name in names
+        if any(name not in {**row["metrics"], **row.get("unscored", {})} for row in rows)
+    ]
+    runs = [
+        row["run"]
+        for row in rows
+        if any(name not in {**row["metrics"], **row.get("unscored", {})} for name in missing)
+    ]
+    if not missing:
+        return
+    kl = np.asarray([row["kl_per_latent"] for row in rows], np.float64)  # None becomes NaN
+    for score in score_population(experiment, program, carry, kl, missing, effort, runs=runs):
+        row = rows[score.run]
+        if score.refused:
+            row.setdefault("unscored", {})[score.name] = score.refused
+        else:
+            row["metrics"][score.name] = score.result
+        if score.name == missing[-1]:  # a kill costs no more than one run
+            write_json(path, results)
 
 
 def standing_results(workdir: pathlib.Path, population: Population) -> dict[str, Any]:

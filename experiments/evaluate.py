@@ -31,15 +31,14 @@ from betavae_jax.report import write_report
 from betavae_jax.restore import load_population
 from betavae_jax.runs.directory import RESULTS, locked, read_config
 from betavae_jax.runs.records import write_json
-from experiments import cli, score_table
+from experiments import cli, score_flags, score_table
 from experiments.directory import standing_results
+from experiments.score_flags import METRICS, NUM_TEST, NUM_TRAIN
 
-flags.adopt_module_key_flags(cli)  # so that --help shows them
-_METRICS = flags.DEFINE_list("metrics", ["fast"], "Names; all; or fast, without exact DCI.")
+for module in (cli, score_flags):
+    flags.adopt_module_key_flags(module)  # so that --help shows them
 _CODES = flags.DEFINE_string("codes", None, "Instead of a run directory: codes in a .npz file.")
 _OUTPUT = flags.DEFINE_string("output", None, "A JSON file for the scores of --codes.")
-_NUM_TRAIN = flags.DEFINE_integer("num_train", 10_000, "Rows to fit to.", lower_bound=1)
-_NUM_TEST = flags.DEFINE_integer("num_test", 5_000, "Rows to test on.", lower_bound=1)
 _SEED = flags.DEFINE_integer("draw_seed", 0, "Of every draw.", lower_bound=0)
 _JOBS = flags.DEFINE_integer("jobs", -1, "Processors for classifiers; -1 is all.")
 _GRID_LIMIT = flags.DEFINE_integer(
@@ -54,7 +53,7 @@ def main() -> int:
         raise InputError("expected --output with --codes; a run directory has its results.json")
     if _JOBS.value != -1 and _JOBS.value < 1:
         raise InputError(f"expected jobs to be at least 1, or -1 for all; got {_JOBS.value}")
-    effort = Effort(_NUM_TRAIN.value, _NUM_TEST.value, _SEED.value, _JOBS.value, _GRID_LIMIT.value)
+    effort = Effort(NUM_TRAIN.value, NUM_TEST.value, _SEED.value, _JOBS.value, _GRID_LIMIT.value)
     if workdir and not codes:
         return _score_directory(pathlib.Path(workdir), effort)
     if codes and not workdir:
@@ -64,7 +63,7 @@ def main() -> int:
 
 
 def _score_codes(path: pathlib.Path, effort: Effort) -> int:
-    names = expand_names(_METRICS.value, baselines=False)
+    names = expand_names(METRICS.value or ["fast"], baselines=False)
     output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
     if output and not output.parent.is_dir():
         raise InputError(f"expected --output in a folder that exists; got {output}")
@@ -78,7 +77,7 @@ def _score_codes(path: pathlib.Path, effort: Effort) -> int:
 
 
 def _score_directory(workdir: pathlib.Path, effort: Effort) -> int:
-    names = expand_names(_METRICS.value)
+    names = expand_names(METRICS.value or ["fast"])
     read_config(workdir)  # before the lock, which would make the directory
     cli.exclude_nondeterministic_operations()
     with locked(workdir):

@@ -75,8 +75,11 @@ def define_settings() -> None:
             _define_like(name, owners, f"Of a {kind}. Default: {_defaults(owners)}.")
 
 
-def read_settings() -> Settings:
+def read_settings(*, fill: bool = True) -> Settings:
     """The settings that the flags give.
+
+    Args:
+      fill: Whether a preset gives those that no flag names.
 
     Raises:
       InputError: If a list holds something that is not a number, or the preset asked for has
@@ -98,7 +101,23 @@ def read_settings() -> Settings:
             for name in _settings_of(kind)
             if name in given
         }
-    return _fill_from_preset(Settings(**plain))
+    return _fill_from_preset(Settings(**plain)) if fill else Settings(**plain)
+
+
+def read_given() -> dict[str, Any]:
+    """The settings that flags on the command line give, and no others.
+
+    Raises:
+      InputError: If a list holds something that is not a number.
+    """
+    settings = read_settings(fill=False)
+    given = {
+        name: value
+        for name, value in settings._asdict().items()
+        if name not in _NESTED and flags.FLAGS[name].present
+    }
+    nested = {name: getattr(settings, name) for name in _NESTED}
+    return given | {name: dict(values) for name, values in nested.items() if values}
 
 
 def _fill_from_preset(settings: Settings) -> Settings:

@@ -26,9 +26,6 @@ define_settings()
 for module in (cli, settings_flags):
     flags.adopt_module_key_flags(module)  # so that --help shows them
 _OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Start anew where a run stands already.")
-_INEXACT = flags.DEFINE_boolean(
-    "allow_inexact_resume", False, "Go on although versions, hardware or data have changed."
-)
 
 
 def main() -> int:
@@ -40,7 +37,7 @@ def main() -> int:
         experiment,
         workdir,
         overwrite=_OVERWRITE.value,
-        allow_inexact_resume=_INEXACT.value,
+        allow_inexact_resume=cli.INEXACT.value,
         deterministic=cli.DETERMINISTIC.value,
     )
     fitted = trained.fitted

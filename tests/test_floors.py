@@ -39,6 +39,7 @@ FLOORS = {
     "factor_codes": 7,
     "representation": 7,
     "report": 7,
+    "study": 8,
     "estimator": 8,
     "export": 8,
 }

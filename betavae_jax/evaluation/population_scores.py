@@ -65,6 +65,8 @@ def score_population(
     kl: np.ndarray,
     names: Sequence[str],
     effort: Effort,
+    *,
+    runs: Sequence[int] | None = None,
 ) -> Iterator[Score]:
     """Scores every run of a population.
 
@@ -79,13 +81,14 @@ def score_population(
       kl: KL per latent `[R, D]`, nats, as in `results.json`; for `udr`.
       names: Names as `expand_names` gives them.
       effort: Rows, seed, processors.
+      runs: Those to score, among all that they are compared with; None for all.
 
     Yields:
       A score for each run and name, run by run.
     """
     material = _prepare(experiment, program, carry, kl, names, effort)
     absent = f"expected a data set with known factors; {experiment.settings.dataset} has none"
-    for run in range(num_runs(experiment.runs)):
+    for run in range(num_runs(experiment.runs)) if runs is None else runs:
         for name in names:
             if needs_factors(name) and not material.factor_names:
                 outcome: Outcome = absent

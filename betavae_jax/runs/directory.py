@@ -21,6 +21,10 @@ _LOCK = ".lock"
 _OURS = (CONFIG, FLAGS, LOG, RESULTS, CHECKPOINTS, FIGURES, REPORT, TENSORBOARD)
 
 
+class BusyError(InputError):
+    """Another process holds a directory."""
+
+
 def check_directory(
     workdir: pathlib.Path,
     config: Mapping[str, Any],
@@ -99,11 +103,16 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def locked(workdir: pathlib.Path) -> Iterator[None]:
+def locked(workdir: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
     """Creates `workdir` where it is missing, and holds it against other processes.
 
+    Args:
+      workdir: The directory.
+      wait: Whether to wait until another process lets it go.
+
     Raises:
-      InputError: If it cannot be written, or another process holds it.
+      BusyError: If another process holds it.
+      InputError: If it cannot be written, or its file system has no locks.
     """
     made = not workdir.exists()
     try:
@@ -115,12 +124,16 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
         ) from None
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
-            raise InputError(
+            raise BusyError(
                 f"expected {workdir} to be free; process {holder} is using it"
+            ) from None
+        except OSError as error:
+            raise InputError(
+                f"expected {workdir} on a file system with locks; got {error.strerror}"
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))

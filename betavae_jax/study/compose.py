@@ -1,0 +1,60 @@
+"""The results of a study: the table of all runs, figures, one page."""
+
+import pathlib
+
+from betavae_jax.checks import InputError
+from betavae_jax.runs.directory import REPORT, RESULTS, locked
+from betavae_jax.study.figures import draw_figures
+from betavae_jax.study.ledger import FINISHED, read_ledger
+from betavae_jax.study.page import write_page
+from betavae_jax.study.plan import pack_directory, read_plan, read_study
+from betavae_jax.study.table import CSV, PARQUET, table_of, write_csv, write_parquet
+
+
+def compose_when_finished(workdir: pathlib.Path) -> pathlib.Path | None:
+    """Composes the results where every pack is finished, unless they stand already.
+
+    Returns:
+      The path of the page; None where a pack is not finished.
+    """
+    study = read_study(workdir)
+    plan = read_plan(workdir, study) if study else None
+    if study is None or plan is None:
+        return None
+    with locked(workdir, wait=True):
+        if any(s.state != FINISHED for s in read_ledger(workdir, study, plan)):
+            return None
+        newest = max(
+            (pack_directory(workdir, pack.number) / RESULTS).stat().st_mtime for pack in plan.packs
+        )
+        last = workdir / REPORT
+        if not last.exists() or last.stat().st_mtime < newest:
+            compose(workdir)
+        return last
+
+
+def compose(workdir: pathlib.Path) -> pathlib.Path:
+    """Writes the results of a study whose packs are all finished.
+
+    Args:
+      workdir: The study's directory, locked.
+
+    Returns:
+      The page.
+
+    Raises:
+      InputError: If it is no study, or a pack is not finished.
+    """
+    study = read_study(workdir)
+    plan = read_plan(workdir, study) if study else None
+    if study is None or plan is None:
+        raise InputError(f"expected {workdir} to be a study with a plan; it is none")
+    states = read_ledger(workdir, study, plan)
+    open_packs = [state.pack.number for state in states if state.state != FINISHED]
+    if open_packs:
+        raise InputError(f"expected every pack of {workdir} to be finished; got {open_packs[:8]}")
+    rows = table_of(workdir, study, states)
+    write_csv(workdir / CSV, rows)
+    write_parquet(workdir / PARQUET, rows)
+    figures = draw_figures(workdir, rows)
+    return write_page(workdir, study, plan, states, rows, figures)  # last: the others stand then

@@ -1,0 +1,74 @@
+"""How far each pack of a study has come, read from its directory."""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from betavae_jax.runs.directory import CHECKPOINTS, CONFIG, LOG, RESULTS
+from betavae_jax.runs.records import read_log
+from betavae_jax.study.grid import Study
+from betavae_jax.study.plan import Pack, Plan, pack_directory
+
+ABSENT, BEGUN, TRAINED, FINISHED = "absent", "begun", "trained", "finished"
+_NOT_SCALARS = ("step", "run", "kl_per_latent")
+
+
+class PackState(NamedTuple):
+    """How far a pack has come."""
+
+    pack: Pack
+    state: str  # absent, begun, trained (not all scores are there), finished
+    step: int  # of its latest checkpoint
+    rows: Sequence[Mapping[str, Any]]  # of `results.json`, once it is trained
+
+
+def read_ledger(workdir: pathlib.Path, study: Study, plan: Plan) -> list[PackState]:
+    """Reads the state of every pack; writes nothing."""
+    return [read_pack(workdir, study, pack) for pack in plan.packs]
+
+
+def read_pack(workdir: pathlib.Path, study: Study, pack: Pack) -> PackState:
+    """Reads the state of one pack."""
+    folder = pack_directory(workdir, pack.number)
+    if not (folder / CONFIG).exists():
+        return PackState(pack, ABSENT, 0, [])
+    num_steps = study.sweeps[pack.sweep].num_steps
+    rows = _results(folder)
+    if len(rows) == pack.num_runs and all(_is_done(row, num_steps) for row in rows):
+        scored = all(is_scored(row, study.metrics) for row in rows)
+        return PackState(pack, FINISHED if scored else TRAINED, num_steps, rows)
+    steps = [int(p.name) for p in (folder / CHECKPOINTS).glob("*") if p.name.isdecimal()]
+    return PackState(pack, BEGUN, max(steps, default=0), [])
+
+
+def _results(folder: pathlib.Path) -> list[Mapping[str, Any]]:
+    try:
+        rows: list[Mapping[str, Any]] = json.loads((folder / RESULTS).read_text())["runs"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return []
+    return rows
+
+
+def _is_done(row: Mapping[str, Any], num_steps: int) -> bool:
+    return row["failed_at"] is not None or row["step"] >= num_steps
+
+
+def is_scored(row: Mapping[str, Any], names: Sequence[str]) -> bool:
+    """Whether a run has every score, or the reason why it has not."""
+    return all(name in row["metrics"] or name in row.get("unscored", {}) for name in names)
+
+
+def causes_of_failure(folder: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    """What was not finite of each run that stopped, by run: the terms of its last line."""
+    failed = {row["run"] for row in rows if row["failed_at"] is not None}
+    if not failed:
+        return {}
+    last = {line["run"]: line for line in read_log(folder / LOG) if line["run"] in failed}
+    causes = {}
+    for run in sorted(failed):
+        terms = last.get(run, {})
+        bad = [k for k, v in terms.items() if v is None and k not in _NOT_SCALARS]
+        named = [name for name in bad if name not in ("elbo", "grad_norm")] or bad
+        causes[run] = f"{', '.join(named)} not finite" if named else "not finite"
+    return causes

@@ -1,0 +1,135 @@
+"""How many runs a device trains best together, measured."""
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from betavae_jax.fit import feed_of, program_of
+from betavae_jax.population import place_runs, replicate
+from betavae_jax.runs.settings import Experiment
+from betavae_jax.training import Program
+from betavae_jax.types import Arrays, RunSettings
+
+_CLOSE = 0.97  # of the best speed: as good, and smaller packs are lost and moved more easily
+_SECONDS_TIMED = 0.5
+_EXHAUSTED = "RESOURCE_EXHAUSTED"
+
+
+class Measured(NamedTuple):
+    """A count of runs on each device, and its speed."""
+
+    runs_per_device: int
+    images_per_second: float | None  # on all devices together; None where memory did not hold it
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether XLA gave up for want of memory."""
+    return isinstance(error, jax.errors.JaxRuntimeError) and _EXHAUSTED in str(error)
+
+
+def counts_to_try(
+    num_runs: int, num_seeds: int, num_devices: int, *, takes_turns: bool
+) -> list[int]:
+    """The counts of runs on each device that are worth measuring, in rising order.
+
+    Args:
+      num_runs: Of the largest sweep.
+      num_seeds: Of one setting.
+      num_devices: That share a pack.
+      takes_turns: Whether the runs of a device are trained one after another, so that one more
+        changes nothing; then those that hold the seeds of a setting are enough.
+
+    Returns:
+      Powers of two up to all runs, and the count that holds all seeds.
+    """
+    most, together = -(-num_runs // num_devices), -(-num_seeds // num_devices)
+    if takes_turns:
+        return sorted({together, min(2 * together, most)})
+    powers = {2**k for k in range(most.bit_length()) if 2**k <= most}
+    return sorted(powers | {most, together})
+
+
+def measure_counts(
+    experiment: Experiment, counts: Sequence[int], *, seconds: float
+) -> list[Measured]:
+    """Measures the speed of training with different counts of runs on each device.
+
+    Args:
+      experiment: Whose program to measure; its rows are repeated to make up a count.
+      counts: What to try, in rising order.
+      seconds: After which no further count is begun.
+
+    Returns:
+      A measurement for each count, up to the first that is slower than those before, or does
+      not fit.
+    """
+    began = time.monotonic()
+    measured: list[Measured] = []
+    arrays: Arrays | None = None
+    for count in counts:
+        runs = _repeat(experiment.runs, count * jax.local_device_count())
+        trial = experiment._replace(runs=runs)
+        program = program_of(trial)
+        try:
+            if arrays is None:
+                feed = feed_of(trial, program)
+                arrays = feed.arrays(0)
+                feed.close()
+            speed = _images_per_second(trial, program, arrays)
+        except jax.errors.JaxRuntimeError as error:
+            if not ran_out_of_memory(error):
+                raise
+            return [*measured, Measured(count, None)]
+        measured.append(Measured(count, speed))
+        best = max(m.images_per_second or 0.0 for m in measured)
+        if speed < _CLOSE * best or time.monotonic() - began > seconds:
+            break
+    return measured
+
+
+def choose_count(measured: Sequence[Measured], wanted: int) -> int | None:
+    """The smallest count within 3 % of the best speed.
+
+    Args:
+      measured: As `measure_counts` gives them.
+      wanted: The count that keeps the seeds of a setting together: the smallest that is not
+        below it, where one is as fast as the best.
+
+    Returns:
+      The count; None where none did fit.
+    """
+    speeds = {m.runs_per_device: m.images_per_second for m in measured if m.images_per_second}
+    if not speeds:
+        return None
+    best = max(speeds.values())
+    close = [count for count, speed in speeds.items() if speed >= _CLOSE * best]
+    return min((count for count in close if count >= wanted), default=min(close))
+
+
+def _repeat(runs: RunSettings, number: int) -> RunSettings:
+    repeated: RunSettings = jax.tree.map(lambda leaf: np.resize(leaf, (number,)), runs)
+    return repeated
+
+
+def _images_per_second(experiment: Experiment, program: Program, arrays: Arrays) -> float:
+    settings = place_runs(experiment.runs, program.devices)
+    carry = program.init(settings, arrays)
+
+    def seconds_of(steps: int) -> float:
+        nonlocal carry
+        count = replicate(np.int32(steps), program.devices)
+        began = time.monotonic()
+        carry = jax.block_until_ready(program.advance(carry, settings, arrays, count))
+        return time.monotonic() - began
+
+    seconds_of(0)  # compiles
+    steps, elapsed = 1, seconds_of(1)
+    while elapsed < _SECONDS_TIMED:
+        wished = 1.2 * _SECONDS_TIMED / max(elapsed, 1e-4) * steps
+        steps = min(max(steps + 1, int(wished)), 100 * steps)
+        elapsed = seconds_of(steps)
+    batch = len(experiment.runs.seed) * experiment.settings.batch_size
+    return steps * batch / elapsed

@@ -1,0 +1,123 @@
+"""Trains a study: objectives × coefficients × learning rates × seeds, pack by pack.
+
+A list is swept; a coefficient goes to those of the objectives that have it. The same command
+again goes on where the last one was stopped, and several may share the work.
+
+  python -m experiments.sweep --objective=beta_vae,factor_vae --beta=1,4 --gamma=10,40 --seed=0,1,2
+  python -m experiments.sweep --study=study.toml
+  python -m experiments.sweep --study=locatello_dsprites --num_seeds=5 --data_dir=dsprites.npz
+  python -m experiments.sweep --workdir=runs/NAME --shard=0/4      # one of four processes
+"""
+
+import pathlib
+from typing import Any
+
+from absl import flags
+
+from betavae_jax.checks import InputError
+from betavae_jax.study.compose import compose_when_finished
+from betavae_jax.study.grid import (
+    STUDIES,
+    Study,
+    check_metrics,
+    labels_of,
+    load_study_file,
+    make_study,
+)
+from betavae_jax.study.ledger import read_ledger
+from betavae_jax.study.plan import Plan, read_study
+from experiments import cli, score_flags, settings_flags
+from experiments.packs import plan_study
+from experiments.settings_flags import define_settings, read_given
+from experiments.shares import parse_shard, train_packs
+
+define_settings()
+for module in (cli, score_flags, settings_flags):
+    flags.adopt_module_key_flags(module)  # so that --help shows them
+_STUDY = flags.DEFINE_string("study", None, f"{', '.join(STUDIES)}, or a TOML file.")
+_SEEDS = flags.DEFINE_integer("num_seeds", None, "Seeds from 0, in place of a list.")
+_RUNS = flags.DEFINE_string("runs_per_device", "auto", "Runs of a pack; auto measures.")
+_SHARD = flags.DEFINE_string("shard", "0/1", "I/N: this process trains packs I, I + N, ...")
+
+
+def main() -> int:
+    """Plans the study, trains its packs, and composes the results when all are finished."""
+    cli.exclude_nondeterministic_operations()
+    shard, count = parse_shard(_SHARD.value), _parse_count(_RUNS.value)
+    given = _given()
+    workdir = pathlib.Path(cli.WORKDIR.value or _default_workdir(given))
+    bits = {
+        "deterministic": cli.DETERMINISTIC.value,
+        "allow_inexact_resume": cli.INEXACT.value,
+    }
+    study, plan = plan_study(workdir, _study(workdir, given), runs_per_device=count, **bits)
+    print(_describe(workdir, study, plan))
+    ended = train_packs(workdir, study, plan.packs[shard[0] :: shard[1]], **bits)
+    if ended.signal:
+        return cli.stopped_by(ended.signal, ended.step)
+    page = compose_when_finished(workdir)
+    if page is None:
+        states = read_ledger(workdir, study, plan)
+        finished = sum(state.state == "finished" for state in states)
+        print(f"{finished} of {len(plan.packs)} packs are finished; others still work")
+        return 0
+    print(f"results: {page}")
+    return 0
+
+
+def _given() -> dict[str, Any]:
+    """What flags say of the study, in the form of a study file."""
+    settings = read_given()
+    objectives = settings.pop("objective", None)
+    given: dict[str, Any] = {"settings": settings} if settings else {}
+    if flags.FLAGS.preset is not None:
+        given.setdefault("settings", {})["preset"] = flags.FLAGS.preset
+    if objectives is not None:
+        given["sweep"] = [{"objective": name.strip()} for name in objectives.split(",")]
+    for name in ("metrics", "num_seeds", "num_train", "num_test"):
+        if flags.FLAGS[name].present:
+            given[name] = flags.FLAGS[name].value
+    return given
+
+
+def _study(workdir: pathlib.Path, given: dict[str, Any]) -> Study:
+    """The study that is asked for; without any word of it, the one that the directory holds."""
+    if _STUDY.value is None and not {"settings", "sweep", "num_seeds"} & set(given):
+        standing = read_study(workdir)
+        if standing is None:
+            raise InputError(
+                "expected --study, --objective or a --workdir that holds a study; got none"
+            )
+        metrics = given.get("metrics")
+        return standing._replace(metrics=check_metrics(metrics)) if metrics else standing
+    if _STUDY.value is None:
+        return make_study({"sweep": [{"objective": "beta_vae"}]}, given)
+    if "sweep" in given:
+        raise InputError("expected either --study or --objective; got both")
+    known = STUDIES.get(_STUDY.value)
+    return make_study(known or load_study_file(pathlib.Path(_STUDY.value)), given)
+
+
+def _default_workdir(given: dict[str, Any]) -> str:
+    objectives = [sweep["objective"] for sweep in given.get("sweep", [])] or ["study"]
+    name = pathlib.PurePath(_STUDY.value).stem if _STUDY.value else "-".join(objectives)
+    return f"runs/{name}"
+
+
+def _parse_count(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"expected runs_per_device to be auto or a number from 1; got {text!r}")
+    return int(text)
+
+
+def _describe(workdir: pathlib.Path, study: Study, plan: Plan) -> str:
+    runs, packs = sum(pack.num_runs for pack in plan.packs), len(plan.packs)
+    text = f"{workdir}: {runs} runs of {', '.join(labels_of(study))} in {packs} packs"
+    speeds = [f"{m['runs_per_device']}: {m['images_per_second'] or 0:,.0f}" for m in plan.measured]
+    return f"{text}; images/s by runs a device {', '.join(speeds)}" if speeds else text
+
+
+if __name__ == "__main__":
+    cli.run(main)
