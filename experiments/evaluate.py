@@ -33,12 +33,13 @@ from betavae_jax.runs.directory import RESULTS, locked, read_config
 from betavae_jax.runs.records import write_json
 from experiments import cli, score_flags, score_table
 from experiments.directory import standing_results
+from experiments.file_flags import OUTPUT
 from experiments.score_flags import METRICS, NUM_TEST, NUM_TRAIN
 
 for module in (cli, score_flags):
     flags.adopt_module_key_flags(module)  # so that --help shows them
+flags.declare_key_flag(OUTPUT.name)  # a JSON file for the scores of --codes
 _CODES = flags.DEFINE_string("codes", None, "Instead of a run directory: codes in a .npz file.")
-_OUTPUT = flags.DEFINE_string("output", None, "A JSON file for the scores of --codes.")
 _SEED = flags.DEFINE_integer("draw_seed", 0, "Of every draw.", lower_bound=0)
 _JOBS = flags.DEFINE_integer("jobs", -1, "Processors for classifiers; -1 is all.")
 _GRID_LIMIT = flags.DEFINE_integer(
@@ -49,7 +50,7 @@ _GRID_LIMIT = flags.DEFINE_integer(
 def main() -> int:
     """Scores, prints and keeps the scores."""
     workdir, codes = cli.WORKDIR.value, _CODES.value
-    if _OUTPUT.value and not codes:
+    if OUTPUT.value and not codes:
         raise InputError("expected --output with --codes; a run directory has its results.json")
     if _JOBS.value != -1 and _JOBS.value < 1:
         raise InputError(f"expected jobs to be at least 1, or -1 for all; got {_JOBS.value}")
@@ -64,7 +65,7 @@ def main() -> int:
 
 def _score_codes(path: pathlib.Path, effort: Effort) -> int:
     names = expand_names(METRICS.value or ["fast"], baselines=False)
-    output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
+    output = pathlib.Path(OUTPUT.value) if OUTPUT.value else None
     if output and not output.parent.is_dir():
         raise InputError(f"expected --output in a folder that exists; got {output}")
     four = load_codes(path, factors=any(map(needs_factors, names)), seed=effort.seed)

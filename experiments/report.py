@@ -14,9 +14,10 @@ from betavae_jax.restore import load_population
 from betavae_jax.runs.directory import locked, read_config
 from experiments import cli
 from experiments.directory import standing_results
+from experiments.file_flags import RUN
 
 flags.adopt_module_key_flags(cli)  # so that --help shows them
-_RUN = flags.DEFINE_integer("run", None, "One run of it, for a page of its own.")
+flags.declare_key_flag(RUN.name)  # for a page of its own
 
 
 def main() -> int:
@@ -29,7 +30,7 @@ def main() -> int:
         population = load_population(workdir)
         results = standing_results(workdir, population)
         page = write_report(
-            workdir, population.experiment, population.carry, results, run=_RUN.value
+            workdir, population.experiment, population.carry, results, run=RUN.value
         )
     print(f"report: {page}")
     return 0
