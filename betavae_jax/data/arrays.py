@@ -33,7 +33,7 @@ _ARCHIVES: dict[str, Callable[[pathlib.Path], contextlib.AbstractContextManager[
     ".h5": open_hdf5,
     ".hdf5": open_hdf5,
 }
-_SUFFIXES = (*_ARCHIVES, ".npy", ".csv")
+SUFFIXES = (*_ARCHIVES, ".npy", ".csv")
 
 
 class _Names(NamedTuple):
@@ -53,7 +53,7 @@ _TEST = _Names(
 )
 
 
-class _Read(NamedTuple):
+class Read(NamedTuple):
     """A split as it stands in the file."""
 
     source: str
@@ -121,7 +121,7 @@ def load_arrays(
     return make_splits(train, test, space)
 
 
-def _read_path(data_dir: str | os.PathLike[str] | None) -> list[_Read]:
+def _read_path(data_dir: str | os.PathLike[str] | None) -> list[Read]:
     """Reads the training split, and the test split where there is one."""
     if not data_dir:
         raise InputError(f"expected data_dir to name {_KINDS}, or a folder with one; got none")
@@ -132,12 +132,12 @@ def _read_path(data_dir: str | os.PathLike[str] | None) -> list[_Read]:
             " which does not exist"
         )
     if not path.is_dir():
-        return _read_file(path)
-    roles = _idx_roles(path)
-    return _read_idx_splits(roles) if roles else _read_file(_only_file(path))
+        return read_file(path)
+    roles = idx_roles(path)
+    return _read_idx_splits(roles) if roles else read_file(only_file(path))
 
 
-def _part(split: _Read) -> Part:
+def _part(split: Read) -> Part:
     check = check_vectors if split.images.ndim == 2 else check_images
     images = check(split.source, split.images)
     if split.labels is None:
@@ -147,10 +147,10 @@ def _part(split: _Read) -> Part:
     return Part(split.source, images, factors)
 
 
-def _only_file(folder: pathlib.Path) -> pathlib.Path:
+def only_file(folder: pathlib.Path) -> pathlib.Path:
     """Returns the one file of a folder that can be read."""
     files = sorted(p for p in folder.iterdir() if p.is_file())
-    found = [p for p in files if p.suffix.lower() in _SUFFIXES or _is_idx(p)]
+    found = [p for p in files if p.suffix.lower() in SUFFIXES or is_idx(p)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -162,7 +162,8 @@ def _only_file(folder: pathlib.Path) -> pathlib.Path:
     )
 
 
-def _is_idx(path: pathlib.Path) -> bool:
+def is_idx(path: pathlib.Path) -> bool:
+    """Says whether a file has the name of an idx file."""
     return _IDX_NAME.fullmatch(path.name) is not None
 
 
@@ -171,21 +172,21 @@ def _listed(paths: Sequence[pathlib.Path]) -> str:
     return shown + (f" and {len(paths) - 8} more" if len(paths) > 8 else "")
 
 
-def _read_file(path: pathlib.Path) -> list[_Read]:
+def read_file(path: pathlib.Path) -> list[Read]:
     """Reads the splits of one file."""
     suffix = path.suffix.lower()
     if suffix in _ARCHIVES:
         return _read_archive(path)
     if suffix == ".npy":
-        return [_Read(str(path), read_npy(path), None)]
+        return [Read(str(path), read_npy(path), None)]
     if suffix == ".csv":
-        return _numbered(path, [_Read(str(path), *read_csv(path))])
-    if _is_idx(path):
-        return [_Read(str(path), read_idx(path), None)]
+        return _numbered(path, [Read(str(path), *read_csv(path))])
+    if is_idx(path):
+        return [Read(str(path), read_idx(path), None)]
     raise InputError(f"expected data_dir to name {_KINDS}; got {path}")
 
 
-def _read_archive(path: pathlib.Path) -> list[_Read]:
+def _read_archive(path: pathlib.Path) -> list[Read]:
     """Reads the arrays of a file that have a meaning here, and only those."""
     suffix = path.suffix.lower()
     with _ARCHIVES[suffix](path) as archive:
@@ -195,7 +196,7 @@ def _read_archive(path: pathlib.Path) -> list[_Read]:
     return splits if suffix == ".npz" else _numbered(path, splits)
 
 
-def _numbered(path: pathlib.Path, splits: list[_Read]) -> list[_Read]:
+def _numbered(path: pathlib.Path, splits: list[Read]) -> list[Read]:
     """Numbers labels that are values: floats in `.h5` (3dshapes), texts in `.csv`."""
     labels = [split.labels for split in splits if split.labels is not None]
     kinds = "fU" if path.suffix.lower() != ".csv" else "U"
@@ -205,11 +206,11 @@ def _numbered(path: pathlib.Path, splits: list[_Read]) -> list[_Read]:
     return [s if s.labels is None else s._replace(labels=next(ranks)) for s in splits]
 
 
-def _read_split(path: pathlib.Path, archive: Archive, names: _Names, default: str) -> _Read:
+def _read_split(path: pathlib.Path, archive: Archive, names: _Names, default: str) -> Read:
     images = next((name for name in names.images if name in archive), default)
     labels = next((name for name in names.labels if name in archive), None)
     where = f" ({images})" if labels is None else f" ({images}, {labels})"
-    return _Read(
+    return Read(
         f"{path}{where}",
         read_member(path, archive, images),
         None if labels is None else read_member(path, archive, labels),
@@ -237,7 +238,7 @@ def _only_images(path: pathlib.Path, archive: Archive) -> str:
     )
 
 
-def _idx_roles(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+def idx_roles(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """Finds MNIST's files by name: `train-images`, `train-labels`, `test-images`, ….
 
     Returns an empty dict where the folder holds other kinds of files as well, or no
@@ -250,18 +251,18 @@ def _idx_roles(folder: pathlib.Path) -> dict[str, pathlib.Path]:
         if match and path.is_file():
             split = "train" if match[1] == "train" else "test"
             roles.setdefault(f"{split}-{match[2]}", path)
-        elif path.suffix.lower() in _SUFFIXES:
+        elif path.suffix.lower() in SUFFIXES:
             return {}
     return roles if "train-images" in roles else {}
 
 
-def _read_idx_splits(roles: Mapping[str, pathlib.Path]) -> list[_Read]:
+def _read_idx_splits(roles: Mapping[str, pathlib.Path]) -> list[Read]:
     splits = ["train", "test"] if "test-images" in roles else ["train"]
     return [_read_idx_split(roles, split) for split in splits]
 
 
-def _read_idx_split(roles: Mapping[str, pathlib.Path], split: str) -> _Read:
+def _read_idx_split(roles: Mapping[str, pathlib.Path], split: str) -> Read:
     images, labels = roles[f"{split}-images"], roles.get(f"{split}-labels")
     where = "" if labels is None else f" and {labels.name}"
     read = None if labels is None else read_idx(labels)
-    return _Read(f"{images}{where}", read_idx(images), read)
+    return Read(f"{images}{where}", read_idx(images), read)

@@ -8,7 +8,7 @@ import math
 import pathlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, TextIO, TypeAlias
+from typing import IO, Any, Literal, TextIO, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from betavae_jax.checks import InputError
 Archive: TypeAlias = Mapping[str, Any]  # an open .npz or .h5 file: its arrays by name
 
 _UNSIGNED_BYTE = 0x08  # the only element type of an idx file that holds images or labels
+_LONGEST_IDX_HEADER = 4 + 4 * 255
+_GZIP = b"\x1f\x8b"
 _MAPPED_FROM = 1 << 30  # bytes of a .npy file that is mapped, not read
 _LABEL = "label"  # the column of a .csv file that is no feature
 
@@ -135,8 +137,72 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
     with reading(path):
         content = path.read_bytes()
         # by content, since downloads often unpack a file and keep its name
-        if content[:2] == b"\x1f\x8b":
+        if content[:2] == _GZIP:
             content = gzip.decompress(content)
+    shape, data_at = _idx_header(path, content)
+    if len(content) - data_at != math.prod(shape):
+        raise InputError(
+            f"expected {math.prod(shape)} bytes of data in {path}, as its header {shape} says;"
+            f" got {len(content) - data_at}"
+        )
+    # frombuffer is a view of read-only bytes
+    return np.frombuffer(content, np.uint8, offset=data_at).reshape(shape).copy()
+
+
+def idx_shape(path: pathlib.Path) -> list[int]:
+    """Reads the shape in the header of an idx file; see `read_idx`.
+
+    Raises:
+      InputError: it is no idx file of unsigned bytes.
+    """
+    with reading(path), _unpacked(path) as file:
+        return _idx_header(path, file.read(_LONGEST_IDX_HEADER))[0]
+
+
+def iterate_idx(path: pathlib.Path, num_rows: int) -> Iterator[np.ndarray]:
+    """Reads an idx file from front to back, never whole; see `read_idx`.
+
+    Yields:
+      uint8 `[num_rows, ...]`, the last one shorter.
+
+    Raises:
+      InputError: as `read_idx`, once what is amiss is reached.
+    """
+    with reading(path), _unpacked(path) as file:
+        shape, data_at = _idx_header(path, file.read(_LONGEST_IDX_HEADER))
+        file.seek(data_at)
+        size = math.prod(shape[1:])
+        for start in range(0, shape[0], num_rows):
+            count = min(num_rows, shape[0] - start)
+            content = file.read(count * size)
+            if len(content) < count * size:
+                raise InputError(
+                    f"expected {shape[0] * size} bytes of data in {path}, as its header {shape}"
+                    f" says; got {start * size + len(content)}"
+                )
+            yield np.frombuffer(content, np.uint8).reshape(count, *shape[1:])
+        if file.read(1):
+            raise InputError(
+                f"expected {shape[0] * size} bytes of data in {path}, as its header {shape} says;"
+                " got more"
+            )
+
+
+@contextlib.contextmanager
+def _unpacked(path: pathlib.Path) -> Iterator[IO[bytes]]:
+    """Opens a file that may be compressed with gzip, by content."""
+    with path.open("rb") as file:
+        packed = file.read(2) == _GZIP
+        file.seek(0)
+        if not packed:
+            yield file
+            return
+        with gzip.open(file) as content:
+            yield content
+
+
+def _idx_header(path: pathlib.Path, content: bytes) -> tuple[list[int], int]:
+    """Checks how an idx file begins -> its shape, and where its elements begin."""
     start = content[:4]
     if len(start) < 4 or start[:2] != b"\x00\x00" or start[3] == 0:
         raise InputError(f"expected {path} to begin with the four bytes of idx; got {start!r}")
@@ -148,13 +214,7 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
             f"expected a header of {data_at} bytes in {path}; got a file of {len(content)}"
         )
     shape = [int(size) for size in np.frombuffer(content, ">u4", count=start[3], offset=4)]
-    if len(content) - data_at != math.prod(shape):
-        raise InputError(
-            f"expected {math.prod(shape)} bytes of data in {path}, as its header {shape} says;"
-            f" got {len(content) - data_at}"
-        )
-    # frombuffer is a view of read-only bytes
-    return np.frombuffer(content, np.uint8, offset=data_at).reshape(shape).copy()
+    return shape, data_at
 
 
 def read_csv(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:

@@ -7,26 +7,21 @@ import importlib.metadata
 import logging
 import os
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from betavae_jax.checks import InputError, check_at_least, check_name
+from betavae_jax.checks import InputError
 from betavae_jax.data.cache import cached_arrays
 from betavae_jax.data.files import reading
+from betavae_jax.data.pictures import SUFFIXES, Look, check_look, decode_some
 from betavae_jax.data.resident import Part, make_splits
 from betavae_jax.types import FactorSpace, Splits
-
-if TYPE_CHECKING:
-    import PIL.Image
 
 _LOGGER = logging.getLogger(__name__)
 
 _DECODER = 1  # changes whenever the same file gives other pixels; the cache asks
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-_FORMATS = ("PNG", "JPEG", "WEBP")  # PIL's names; the content decides, not the suffix
-_MODES = {1: "L", 3: "RGB"}  # PIL's name by the number of channels
 _SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 _CHUNK = 64  # images that a thread decodes before it reports
 _SILENT_UP_TO = 5000  # images that are decoded before a progress bar is of use
@@ -40,12 +35,13 @@ class _Tree(NamedTuple):
     num_hidden: int
 
 
-class _Look(NamedTuple):
-    """How an image becomes pixels."""
+class Listing(NamedTuple):
+    """The images of a folder, before any is decoded."""
 
-    image_size: int
-    channels: int
-    image_fit: str
+    root: pathlib.Path
+    images: list[str]  # relative to the root, with `/` between; sorted
+    classes: list[str]  # names of the sub-folders that are labels; none for one folder
+    labels: np.ndarray  # [N, 1] int32, or [N, 0]
 
 
 def load_folder(
@@ -79,29 +75,21 @@ def load_folder(
       InputError: there is no such folder, or no image in it; one cannot be read; images lie
         beside sub-folders of images; the sub-folders are splits; a setting is out of range.
     """
-    check_at_least("image_size", image_size, 8, integer=True)
-    if image_size > 256:
-        raise InputError(f"expected image_size to be at most 256; got {image_size}")
-    if channels not in _MODES:
-        raise InputError(f"expected channels to be 1 (grey) or 3 (colours); got {channels!r}")
-    check_name("image_fit", image_fit, _FITS)
-    root = _find_folder(data_dir)
+    look = check_look(image_size, channels, image_fit)
+    root, images, classes, labels = list_images(data_dir)
     with reading(root):
-        tree = _scan(root)
-        fingerprint = _fingerprint(root, tree.images)
-    classes, labels = _labels(root, tree)
-    look = _Look(image_size, channels, image_fit)
+        fingerprint = _fingerprint(root, images)
     key = look._asdict() | {
         "decoder": _DECODER,
         "pillow": importlib.metadata.version("pillow"),
         "skip_bad": skip_bad,
         "files": fingerprint,
     }
-    make = functools.partial(_decode_all, root, tree.images, look, skip_bad)
+    make = functools.partial(_decode_all, root, images, look, skip_bad)
     arrays = cached_arrays("folder", key, make)
     kept = arrays["kept"]
     if not kept.all():
-        first = root / tree.images[int(np.argmin(kept))]
+        first = root / images[int(np.argmin(kept))]
         _LOGGER.warning(
             "%d of the %d images in %s cannot be read and are left out, the first is %s",
             np.sum(~kept), len(kept), root, first,
@@ -109,6 +97,19 @@ def load_folder(
     space = FactorSpace(("label",), (len(classes),), full_grid=False) if classes else None
     factors = labels[kept] if classes else np.zeros((int(kept.sum()), 0), np.int32)
     return make_splits(Part(str(root), arrays["images"], factors), None, space)
+
+
+def list_images(data_dir: str | os.PathLike[str] | None) -> Listing:
+    """Lists the images of a folder and of those below it, and their labels; see `load_folder`.
+
+    Raises:
+      InputError: There is no such folder, or no image in it; images lie beside sub-folders of
+        images; the sub-folders are splits.
+    """
+    root = _find_folder(data_dir)
+    with reading(root):
+        tree = _scan(root)
+    return Listing(root, tree.images, *_labels(root, tree))
 
 
 def _find_folder(data_dir: str | os.PathLike[str] | None) -> pathlib.Path:
@@ -136,7 +137,7 @@ def _scan(root: pathlib.Path) -> _Tree:
         for name in names:
             if name.startswith("."):
                 num_hidden += 1
-            elif name.lower().endswith(_SUFFIXES):
+            elif name.lower().endswith(SUFFIXES):
                 images.append(pathlib.Path(folder, name).relative_to(root).as_posix())
             else:
                 num_others += 1
@@ -165,7 +166,7 @@ def _labels(root: pathlib.Path, tree: _Tree) -> tuple[list[str], np.ndarray]:
     if not tree.images:
         others = f"{tree.num_others} other files and {tree.num_hidden} hidden ones"
         raise InputError(
-            f"expected at least one image ({', '.join(_SUFFIXES)}) in {root};"
+            f"expected at least one image ({', '.join(SUFFIXES)}) in {root};"
             f" got {others if tree.num_others or tree.num_hidden else 'nothing'}"
         )
     folders = [image.split("/")[:-1] for image in tree.images]
@@ -198,7 +199,7 @@ def _num_shared(folders: Sequence[list[str]]) -> int:
 
 
 def _decode_all(
-    root: pathlib.Path, images: Sequence[str], look: _Look, skip_bad: bool
+    root: pathlib.Path, images: Sequence[str], look: Look, skip_bad: bool
 ) -> dict[str, np.ndarray]:
     """Decodes every image -> `images [N, H, W, C]` uint8 and `kept`, which of the files."""
     import tqdm
@@ -207,7 +208,7 @@ def _decode_all(
     pixels = np.zeros((len(paths), look.image_size, look.image_size, look.channels), np.uint8)
     kept = np.ones(len(paths), np.bool_)
     chunks = [range(i, min(i + _CHUNK, len(paths))) for i in range(0, len(paths), _CHUNK)]
-    decode = functools.partial(_decode_chunk, paths, look, pixels)
+    decode = functools.partial(decode_some, paths, look, pixels)
     # threads suffice: PIL lets go of the interpreter while it decodes and resizes
     with (
         concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
@@ -226,65 +227,3 @@ def _decode_all(
             f"expected an image that can be read in {root}; got {len(kept)} that cannot"
         )
     return {"images": pixels if kept.all() else pixels[kept], "kept": kept}
-
-
-def _decode_chunk(
-    paths: Sequence[pathlib.Path], look: _Look, pixels: np.ndarray, rows: range
-) -> dict[int, str]:
-    """Decodes some images in place; says of each that cannot be read why."""
-    refusals = {}
-    for row in rows:
-        try:
-            with reading(paths[row]):
-                pixels[row] = _decode(paths[row], look)
-        except InputError as error:
-            refusals[row] = str(error)
-    return refusals
-
-
-def _decode(path: pathlib.Path, look: _Look) -> np.ndarray:
-    """Decodes an image -> `[H, W, C]` uint8."""
-    import PIL.Image
-    import PIL.ImageOps
-
-    mode = _MODES[look.channels]
-    with PIL.Image.open(path, formats=_FORMATS) as image:
-        # a JPEG is decoded at 1/2, 1/4 or 1/8, where that is still twice what is kept
-        side = min(image.size) if look.image_fit == "crop" else max(image.size)
-        width, height = (max(1, 2 * look.image_size * n // side) for n in image.size)
-        image.draft(mode, (width, height))
-        PIL.ImageOps.exif_transpose(image, in_place=True)
-        pixels = np.asarray(_FITS[look.image_fit](_opaque(image).convert(mode), look.image_size))
-    return pixels[..., None] if pixels.ndim == 2 else pixels
-
-
-def _opaque(image: "PIL.Image.Image") -> "PIL.Image.Image":
-    """Lays an image on black, and cuts 16 bits a grey pixel to 8."""
-    import PIL.Image
-
-    if image.mode.startswith("I;16"):  # convert would clip, not scale
-        return PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if not image.has_transparency_data:
-        return image
-    black = PIL.Image.new("RGBA", image.size, (0, 0, 0, 255))
-    return PIL.Image.alpha_composite(black, image.convert("RGBA"))
-
-
-def _crop(image: "PIL.Image.Image", size: int) -> "PIL.Image.Image":
-    import PIL.Image
-    import PIL.ImageOps
-
-    return PIL.ImageOps.fit(image, (size, size), PIL.Image.Resampling.BICUBIC)
-
-
-def _pad(image: "PIL.Image.Image", size: int) -> "PIL.Image.Image":
-    import PIL.Image
-    import PIL.ImageOps
-
-    return PIL.ImageOps.pad(image, (size, size), PIL.Image.Resampling.BICUBIC)
-
-
-_FITS: dict[str, "Callable[[PIL.Image.Image, int], PIL.Image.Image]"] = {
-    "crop": _crop,
-    "pad": _pad,
-}

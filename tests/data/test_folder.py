@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-import betavae_jax.data.folder as folder_module
+import betavae_jax.data.pictures as pictures_module
 from betavae_jax.checks import InputError
 from betavae_jax.data.folder import load_folder
 
@@ -212,13 +212,13 @@ def test_images_are_decoded_once(tmp_path, monkeypatch):
     save(tmp_path / "b.png")
     first = images_of(tmp_path)
     decoded = []
-    decode = folder_module._decode
+    decode = pictures_module.decode
 
     def counted(path, look):
         decoded.append(path.name)
         return decode(path, look)
 
-    monkeypatch.setattr(folder_module, "_decode", counted)
+    monkeypatch.setattr(pictures_module, "decode", counted)
     np.testing.assert_array_equal(images_of(tmp_path), first)
     assert decoded == []
     images_of(tmp_path, channels=1)
