@@ -44,3 +44,44 @@ def make_experiment():
         return build(Settings(**{**small, **settings}))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def train_run():
+    """Trains in a folder and writes its results: `train_run(workdir, **settings)`."""
+    from betavae_jax.evaluation import evaluate
+    from betavae_jax.fit import program_of
+    from betavae_jax.fit_directory import fit_directory
+    from betavae_jax.runs.directory import CONFIG, RESULTS
+    from betavae_jax.runs.machine import describe_program
+    from betavae_jax.runs.records import write_json
+    from betavae_jax.runs.settings import Settings, build, to_config
+
+    def train(workdir, **settings):
+        workdir.mkdir(parents=True)
+        experiment = build(Settings(tensorboard=False, **settings))
+        program = program_of(experiment)
+        described = describe_program(experiment, program.vectorized_runs)
+        write_json(workdir / CONFIG, to_config(experiment.settings, described))
+        fitted = fit_directory(experiment, program, workdir, show_progress=False)
+        write_json(workdir / RESULTS, evaluate(experiment, program, fitted.carry))
+        return workdir
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def run_directory(train_run, tmp_path_factory) -> pathlib.Path:
+    """A finished run directory: two β whose latents follow a dot on 16×16 pixels."""
+    return train_run(
+        tmp_path_factory.mktemp("runs") / "dots",
+        data={"image_size": 16, "blob_grid": 16, "blob_margin": 3.5, "blob_sigma": 2.0},
+        coefficients={"beta": [2.0, 4.0]},
+        num_latents=3,
+        network="mlp",
+        network_settings={"widths": "128,128", "decoder_widths": "128,128"},
+        learning_rate=[2e-3],
+        num_steps=3_000,
+        checkpoint_every=1_500,
+        log_every=1_500,
+    )
