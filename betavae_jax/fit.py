@@ -75,7 +75,7 @@ def carry_template(program: Program, settings: RunSettings, arrays: Arrays) -> C
 
 
 @contextlib.contextmanager
-def _listen() -> Iterator[list[int]]:
+def listen() -> Iterator[list[int]]:
     """Collects SIGTERM and SIGINT; a second one acts at once, as if nobody listened."""
     received: list[int] = []
     previous: dict[int, Any] = {}
@@ -134,7 +134,7 @@ def fit(
     if start and step >= num_steps:
         return Fitted(place_runs(start[1], program.devices), step, 0)
     chunk = 1
-    with _listen() as signals, _bar(step, num_steps, show_progress) as bar:
+    with listen() as signals, _bar(step, num_steps, show_progress) as bar:
         bar.set_description("compiling")
         arrays = feed.arrays(step)
         carry = place_runs(start[1], program.devices) if start else program.init(placed, arrays)
