@@ -5,6 +5,7 @@
   python -m experiments.benchmark --dataset=dsprites --part=gather    # what the data costs
   python -m experiments.benchmark --part=population --objectives=beta_tcvae,factor_vae
   python -m experiments.benchmark --decode=10000  # JPEGs of an image folder
+  python -m experiments.benchmark --suite=cpu --output=suite.json     # everything; or --suite=gpu
 
 Each contender is a process of its own that waits while another works. A round lets
 each take the same number of steps; the ratio is the median over rounds of ours / peer.
@@ -45,6 +46,9 @@ _PRECISION = flags.DEFINE_string("precision", "float32", "Of ours: float32 or bf
 _RUNS = flags.DEFINE_integer("runs", 1, "Runs of ours in one program.", lower_bound=1)
 _DECODE = flags.DEFINE_integer("decode", 0, "Instead: decode so many JPEGs of 200 pixels.")
 _OUTPUT = flags.DEFINE_string("output", None, "A JSON file for the figures.")
+_SUITE = flags.DEFINE_string("suite", None, "Instead: measure everything, cpu or gpu.")
+_BUDGET = flags.DEFINE_float("budget_s", 440.0, "Seconds that a suite may take.", lower_bound=1)
+_GROUPS = flags.DEFINE_list("groups", [], "Groups of the suite; all by default.")
 _WORKER = flags.DEFINE_string("worker", None, "Internal: the contender that this process is.")
 
 
@@ -147,6 +151,22 @@ def _print(figures: dict[str, Any]) -> None:
         )
 
 
+def _measure_suite() -> int:
+    from experiments.bench.groups import SUITES
+    from experiments.bench.suite import run_suite
+    from experiments.bench.table import markdown, plot
+
+    check_name("suite", _SUITE.value, SUITES)
+    names = [group.name for group in SUITES[_SUITE.value]] + ["compilation"]
+    for group in _GROUPS.value:
+        check_name("groups", group, names)
+    output = pathlib.Path(_OUTPUT.value or f"benchmark_{_SUITE.value}.json")
+    figures = run_suite(_SUITE.value, _BUDGET.value, output, _GROUPS.value)
+    print(markdown(figures))
+    plot(figures, output.with_suffix(".png"))
+    return 0
+
+
 def main() -> int:
     """Measures, prints and writes the figures."""
     if _WORKER.value:
@@ -157,6 +177,8 @@ def main() -> int:
         check_name("part", part, PARTS)
     for objective in _OBJECTIVES.value:
         check_name("objectives", objective, OBJECTIVES)
+    if _SUITE.value:
+        return _measure_suite()
     if _DECODE.value:
         from experiments.peers.ours import decoding_rate
 

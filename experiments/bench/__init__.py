@@ -1,0 +1,1 @@
+"""The speed suite: contenders in processes of their own, measured in turn, as ratios."""

@@ -1,0 +1,192 @@
+"""Measures a group of contenders, each a process of its own that waits while another works."""
+
+import contextlib
+import json
+import math
+import os
+import pathlib
+import queue
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from typing import IO, Any
+
+from experiments.bench.contenders import Entry
+from experiments.bench.worker import MARK
+
+_LAST_LINES = 6  # of what a failed process said
+_MOST_STEPS = 100_000  # of a turn
+_READY_TIMEOUT = 150.0  # seconds until a group's contenders must be ready
+_CALL_TIMEOUT = 60.0  # seconds that a measured call may take
+
+
+class ContenderError(Exception):
+    """A contender that ended, or did not answer in time."""
+
+
+class Worker:
+    """A contender's process."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self._errors: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        spec = json.dumps({"maker": entry.maker, "options": dict(entry.options)})
+        flags = f"{os.environ.get('XLA_FLAGS', '')} {entry.xla_flags}".strip()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "experiments.bench.worker", spec],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env={
+                **os.environ,
+                "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+                "TF_CPP_MIN_LOG_LEVEL": "3",
+                "XLA_FLAGS": flags,
+                **entry.environment,
+            },
+        )
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self._process.stdout or []:
+            if line.startswith(MARK):
+                self._lines.put(line[len(MARK) :])
+        self._lines.put(None)
+
+    def answer(self, seconds: float) -> dict[str, Any]:
+        """Waits for the next answer."""
+        try:
+            line = self._lines.get(timeout=max(seconds, 0.01))
+        except queue.Empty:
+            raise ContenderError("no answer in time") from None
+        if line is None:
+            raise ContenderError(f"ended with code {self._process.wait()}: {self._last_words()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def advance(self, count: int) -> dict[str, Any]:
+        """Takes steps and says how long they took."""
+        try:
+            if self._process.stdin is not None:
+                self._process.stdin.write(f"{count}\n")
+                self._process.stdin.flush()
+        except OSError:
+            pass  # the answer says what happened
+        return self.answer(_CALL_TIMEOUT)
+
+    def _last_words(self) -> str:
+        self._errors.seek(0)
+        lines = [line.strip() for line in self._errors.read().splitlines() if line.strip()]
+        telling = [line for line in lines if "Error" in line or "error" in line]
+        return " | ".join((telling or lines)[-_LAST_LINES:])[-600:] or "no message"
+
+    def stop(self) -> None:
+        """Ends the process."""
+        self._process.kill()
+        self._process.wait()
+        self._errors.close()
+
+
+def measure_group(
+    entries: Mapping[str, Entry],
+    *,
+    deadline: float,
+    rounds: int = 5,
+    seconds: float = 0.4,
+    together: bool = True,
+) -> dict[str, Any]:
+    """Measures contenders in turn, round after round.
+
+    Args:
+      entries: The contenders, by name.
+      deadline: Of `time.monotonic()`; what is not ready or measured then has failed.
+      rounds: In which each takes its turn; the first is left out.
+      seconds: A turn's length, roughly.
+      together: Whether they start at once, which compiles them beside one another.
+
+    Returns:
+      For each name: `step_s`, seconds a step of each round, and its facts; or `failed`, why.
+    """
+    results: dict[str, Any] = {name: {"runs": entry.runs} for name, entry in entries.items()}
+    batches = [list(entries)] if together else [[name] for name in entries]
+    for batch in batches:
+        workers: dict[str, Worker] = {}
+        try:
+            if time.monotonic() >= deadline:
+                raise ContenderError("the time was up before it could start")
+            workers = {name: Worker(entries[name]) for name in batch}
+            _measure(workers, results, deadline, rounds, seconds)
+        except ContenderError as error:
+            for name in batch:
+                results[name].setdefault("failed", str(error))
+        finally:
+            for worker in workers.values():
+                worker.stop()
+    for result in results.values():
+        if "step_s" in result:
+            result["median_s"] = statistics.median(result["step_s"])
+    return results
+
+
+@contextlib.contextmanager
+def _recorded(result: dict[str, Any], workers: dict[str, Worker], name: str) -> Any:
+    try:
+        yield
+    except ContenderError as error:
+        result["failed"] = str(error)
+        workers.pop(name).stop()
+
+
+def _measure(
+    workers: dict[str, Worker],
+    results: dict[str, Any],
+    deadline: float,
+    rounds: int,
+    seconds: float,
+) -> None:
+    counts: dict[str, int] = {}
+    ready = min(deadline, time.monotonic() + _READY_TIMEOUT)
+    for name in list(workers):
+        with _recorded(results[name], workers, name):
+            results[name].update(workers[name].answer(ready - time.monotonic())["facts"])
+    for name in list(workers):
+        with _recorded(results[name], workers, name):
+            counts[name] = _calibrate(workers[name], results[name]["granularity"], seconds)
+    for number in range(rounds + 1):
+        for name in list(workers):
+            if number and time.monotonic() >= deadline:
+                continue  # at least one round of each
+            with _recorded(results[name], workers, name):
+                answer = workers[name].advance(counts[name])
+                if number or counts[name] == results[name]["granularity"]:
+                    results[name].setdefault("step_s", []).append(
+                        answer.pop("seconds") / counts[name]
+                    )
+                answer.pop("seconds", None)
+                results[name].update(answer, steps_a_round=counts[name])
+            if name not in workers:
+                results[name].pop("step_s", None)
+
+
+def _calibrate(worker: Worker, granularity: int, seconds: float) -> int:
+    """The number of steps that last about so long, from calls that double until they do."""
+    count = granularity
+    while True:
+        taken = worker.advance(count)["seconds"]
+        if taken > seconds / 8 or count >= _MOST_STEPS:
+            wanted = min(count * seconds / max(taken, 1e-9), _MOST_STEPS)
+            return max(1, math.ceil(wanted / granularity)) * granularity
+        count *= 8
+
+
+def write_json(path: pathlib.Path, figures: Mapping[str, Any]) -> None:
+    """Writes what is known so far, whole or not at all."""
+    temporary = path.with_suffix(".part")
+    temporary.write_text(json.dumps(figures, indent=1) + "\n")
+    temporary.replace(path)

@@ -1,0 +1,100 @@
+"""Runs a suite: every group, its figures written after each, then the floors."""
+
+import os
+import pathlib
+import platform
+import time
+from typing import Any
+
+from experiments.bench import floors
+from experiments.bench.compiling import measure_compilation
+from experiments.bench.groups import SUITES, fastest_form
+from experiments.bench.measure import measure_group, write_json
+
+_BATCH_SIZE = 64
+_SECONDS_A_CHUNK = 2.0  # of the host loop, for the share that its calls take
+
+
+def run_suite(name: str, budget: float, output: pathlib.Path, only: list[str]) -> dict[str, Any]:
+    """Measures all groups of a suite, or some, within a budget of seconds.
+
+    Args:
+      name: In `SUITES`.
+      budget: Seconds in all; groups that find none left are recorded as failed.
+      output: The JSON file.
+      only: Names of groups; empty for all.
+    """
+    began = time.monotonic()
+    deadline = began + budget
+    figures: dict[str, Any] = {
+        "suite": name,
+        "cores": os.cpu_count(),
+        "processor": platform.processor() or platform.machine(),
+        "groups": {},
+        "titles": {},
+    }
+    known = figures["groups"]
+    for group in SUITES[name]:
+        if only and group.name not in only and group.name != "rates":
+            continue
+        started = time.monotonic()
+        known[group.name] = measure_group(
+            group.entries(known),
+            deadline=deadline,
+            rounds=group.rounds,
+            seconds=group.seconds,
+            together=group.together,
+        )
+        figures["titles"][group.name] = group.title
+        known[group.name].setdefault("seconds", {})["group_s"] = time.monotonic() - started
+        del known[group.name]["seconds"]
+        figures.setdefault("group_seconds", {})[group.name] = time.monotonic() - started
+        write_json(output, figures)
+        print(f"# {group.title}: {time.monotonic() - started:.0f} s", flush=True)
+    if not only or "compilation" in only:
+        runs = 64 if name == "gpu" else 4
+        form = fastest_form(known, "one_run")
+        options = {"form": form, "dataset": "dsprites", "runs": runs}
+        figures["compilation"] = measure_compilation(options, deadline)
+    figures["floors"] = _floors(known)
+    figures["derived"] = _derived(known)
+    figures["seconds"] = time.monotonic() - began
+    write_json(output, figures)
+    return figures
+
+
+def _floors(known: dict[str, Any]) -> dict[str, Any]:
+    """How near the fastest contenders are to what the machine could do."""
+    rates = known.get("rates", {}).get("rates", {})
+    found: dict[str, Any] = {
+        "step_flops": floors.step_flops(_BATCH_SIZE),
+        "step_bytes": floors.step_bytes(_BATCH_SIZE),
+    }
+    if "bytes_a_second" not in rates:
+        return found
+    for group, results in known.items():
+        for name, result in results.items():
+            if not name.startswith(("ours", "float32, ", "bf16, ")) or "median_s" not in result:
+                continue
+            precision = "bf16" if name.startswith("bf16") else "float32"
+            floor = floors.floors(rates, _BATCH_SIZE, result["runs"], precision)
+            over = result["median_s"] / floor["floor_s"]
+            found[f"{group}: {name}"] = {**floor, "times_the_floor": over}
+    return found
+
+
+def _derived(known: dict[str, Any]) -> dict[str, Any]:
+    """What follows from the figures: ratios, extrapolations, the host's share."""
+    derived: dict[str, Any] = {}
+    singles = {
+        name: result["median_s"]
+        for group in ("one_run", "one_run_levers")
+        for name, result in known.get(group, {}).items()
+        if "median_s" in result
+    }
+    if singles:
+        derived["seconds_of_300000_steps"] = {n: 3e5 * s for n, s in singles.items()}
+    chunk = known.get("parts_1", {}).get("a chunk of no steps", {})
+    if "median_s" in chunk:
+        derived["chunk_overhead"] = chunk["median_s"] / _SECONDS_A_CHUNK
+    return derived
