@@ -7,8 +7,10 @@ again goes on where the last one was stopped, and several may share the work.
   python -m experiments.sweep --study=study.toml
   python -m experiments.sweep --study=locatello_dsprites --num_seeds=5 --data_dir=dsprites.npz
   python -m experiments.sweep --workdir=runs/NAME --shard=0/4      # one of four processes
+  python -m experiments.sweep --workdir=runs/NAME --executor=ray   # packs as tasks, many hosts
 """
 
+import contextlib
 import pathlib
 from typing import Any
 
@@ -28,6 +30,7 @@ from betavae_jax.study.ledger import read_ledger
 from betavae_jax.study.plan import Plan, read_study
 from experiments import cli, score_flags, settings_flags
 from experiments.packs import plan_study
+from experiments.ray_executor import Executor, on_cluster
 from experiments.settings_flags import define_settings, read_given
 from experiments.shares import parse_shard, train_packs
 
@@ -38,6 +41,8 @@ _STUDY = flags.DEFINE_string("study", None, f"{', '.join(STUDIES)}, or a TOML fi
 _SEEDS = flags.DEFINE_integer("num_seeds", None, "Seeds from 0, in place of a list.")
 _RUNS = flags.DEFINE_string("runs_per_device", "auto", "Runs of a pack; auto measures.")
 _SHARD = flags.DEFINE_string("shard", "0/1", "I/N: this process trains packs I, I + N, ...")
+_EXECUTOR = flags.DEFINE_enum("executor", "local", ["local", "ray"], "Who trains the packs.")
+_RAY = flags.DEFINE_string("ray_address", None, "HOST:PORT of a Ray cluster; else one is started.")
 
 
 def main() -> int:
@@ -50,9 +55,11 @@ def main() -> int:
         "deterministic": cli.DETERMINISTIC.value,
         "allow_inexact_resume": cli.INEXACT.value,
     }
-    study, plan = plan_study(workdir, _study(workdir, given), runs_per_device=count, **bits)
-    print(_describe(workdir, study, plan))
-    ended = train_packs(workdir, study, plan.packs[shard[0] :: shard[1]], **bits)
+    study = _study(workdir, given)
+    with _executor() as (plans, trains):
+        study, plan = plans(workdir, study, runs_per_device=count, **bits)
+        print(_describe(workdir, study, plan))
+        ended = trains(workdir, study, plan.packs[shard[0] :: shard[1]], **bits)
     if ended.signal:
         return cli.stopped_by(ended.signal, ended.step)
     page = compose_when_finished(workdir)
@@ -96,6 +103,16 @@ def _study(workdir: pathlib.Path, given: dict[str, Any]) -> Study:
         raise InputError("expected either --study or --objective; got both")
     known = STUDIES.get(_STUDY.value)
     return make_study(known or load_study_file(pathlib.Path(_STUDY.value)), given)
+
+
+def _executor() -> contextlib.AbstractContextManager[Executor]:
+    if _EXECUTOR.value == "local":
+        if _RAY.value is not None:
+            raise InputError("expected --ray_address with --executor=ray; got it without")
+        return contextlib.nullcontext(Executor(plan_study, train_packs))
+    if _SHARD.present:
+        raise InputError("expected either --shard or --executor=ray; got both")
+    return on_cluster(_RAY.value)
 
 
 def _default_workdir(given: dict[str, Any]) -> str:
