@@ -16,7 +16,7 @@ FLAGS = $(if $(DATASET),--dataset=$(DATASET)) $(if $(DATA_DIR),--data_dir=$(DATA
         $(if $(SEED),--seed=$(SEED)) $(if $(STEPS),--num_steps=$(STEPS)) \
         $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
 
-.PHONY: help install train whitedot evaluate report test test-slow check lint format types benchmark clean
+.PHONY: help install train whitedot evaluate report test test-slow check lint format types benchmark docs docs-serve clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -71,6 +71,14 @@ whitedot: install  ## a plain VAE beside a β-VAE on the white dot, over seeds
 
 benchmark: install  ## measure speed, as ratios within one run (ARGS=--peer=torch)
 	$(BIN)/python -m experiments.benchmark $(ARGS)
+
+docs: install  ## build the site of docs/ in site/, warnings being errors
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs-serve: docs  ## show it, and follow changes
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 clean:  ## remove the environment and caches; runs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
