@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from betavae_jax.checks import InputError
 from betavae_jax.study.grid import Study
-from betavae_jax.study.ledger import read_pack
+from betavae_jax.study.ledger import FINISHED, read_pack
 from betavae_jax.study.plan import Pack
 from experiments.packs import PackEnd, run_pack
 from experiments.study_bar import StudyBar
@@ -45,10 +45,13 @@ def train_packs(
       `busy`, where others hold a pack still.
     """
     bits = {"deterministic": deterministic, "allow_inexact_resume": allow_inexact_resume}
-    bar = StudyBar(study, [read_pack(workdir, study, pack) for pack in packs])
+    states = [read_pack(workdir, study, pack) for pack in packs]
+    waiting = [state.pack for state in states if state.state != FINISHED]
     end = PackEnd("finished", 0, 0)
+    if not waiting:
+        return end
+    bar = StudyBar(study, states)
     try:
-        waiting = list(packs)
         for _ in range(2):
             held: list[Pack] = []
             for pack in waiting:

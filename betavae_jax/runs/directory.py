@@ -132,6 +132,7 @@ def locked(workdir: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
                 f"expected {workdir} to be free; process {holder} is using it"
             ) from None
         except OSError as error:
+            _forget(workdir, made)
             raise InputError(
                 f"expected {workdir} on a file system with locks; got {error.strerror}"
             ) from None
@@ -141,9 +142,13 @@ def locked(workdir: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
         try:
             yield
         finally:
-            # A directory in which nothing was begun is not left behind.
-            if made and sorted(p.name for p in workdir.iterdir()) == [_LOCK]:
-                shutil.rmtree(workdir)
+            _forget(workdir, made)
+
+
+def _forget(workdir: pathlib.Path, made: bool) -> None:
+    """Leaves no directory behind in which nothing was begun."""
+    if made and sorted(p.name for p in workdir.iterdir()) == [_LOCK]:
+        shutil.rmtree(workdir)
 
 
 def prepare_directory(

@@ -1,0 +1,380 @@
+"""The study driver, as a user calls it: refusals, kills, shards, devices."""
+
+import csv
+import functools
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import jax
+import pytest
+
+from betavae_jax.runs.directory import locked
+from experiments import packs, sweep
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SMALL = [
+    "--image_size=16",
+    "--blob_grid=8",
+    "--blob_margin=4",
+    "--network=conv",
+    "--network_channels=4,4",
+    "--network_widths=8",
+    "--batch_size=8",
+    "--num_latents=2",
+    "--checkpoint_every=10",
+    "--log_every=10",
+    "--num_steps=40",
+]
+# Two objectives, three seeds, one run a device: packs of two runs and of one.
+SIX = [*SMALL, "--objective=beta_vae,dip_vae_i", "--beta=2", "--seed=0,1,2", "--metrics=none",
+       "--runs_per_device=1"]  # fmt: skip
+# Three objectives, two values each, four seeds: six packs of four runs.
+MANY = [*SMALL, "--objective=beta_vae,dip_vae_i,factor_vae", "--beta=1,4", "--gamma=10",
+        "--seed=0,1,2,3", "--metrics=none", "--runs_per_device=2", "--num_steps=60"]  # fmt: skip
+
+COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
+ENVIRONMENT = {
+    "PYTHONPATH": str(ROOT),
+    "XLA_FLAGS": "",
+    "JAX_NUM_CPU_DEVICES": "2",
+    "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once():
+    """Programs compiled once serve this process too."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = [getattr(jax.config, name) for name in names]
+    for name, value in zip(names, (COMPILED.name, 0), strict=True):
+        jax.config.update(name, value)
+    yield
+    for name, value in zip(names, before, strict=True):
+        jax.config.update(name, value)
+
+
+@pytest.fixture
+def invoke(invoke_driver):
+    return functools.partial(invoke_driver, sweep.main)
+
+
+def start(workdir, *arguments, program=("-m", "experiments.sweep"), **environment):
+    return subprocess.Popen(
+        [sys.executable, *program, f"--workdir={workdir}", *arguments],
+        cwd=workdir.parent,
+        env={**os.environ, **ENVIRONMENT, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process, expected=0):
+    output, errors = process.communicate(timeout=600)
+    assert process.returncode == expected, errors
+    return output, errors
+
+
+def digests(workdir):
+    with (workdir / "study.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {(row["sweep"], row["beta"], row["seed"]): row["params_sha256"] for row in rows}
+
+
+def steps_done(workdir):
+    """The checkpoints that stand, of all packs."""
+    return sorted(p for p in workdir.glob("packs/*/checkpoints/*") if p.name.isdecimal())
+
+
+def wait_for(condition, process, seconds=300):
+    end = time.monotonic() + seconds
+    while not condition() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def kill_and_go_on(workdir, arguments, kills, seed):
+    """Kills a study at random moments after it has moved, and then lets it end."""
+    rng = random.Random(seed)
+    killed = 0
+    while killed < kills:
+        process = start(workdir, *arguments)
+        before = steps_done(workdir)
+        wait_for(lambda before=before: steps_done(workdir) != before, process)
+        time.sleep(rng.uniform(0.0, 1.0))
+        if process.poll() is not None:
+            finish(process)
+            break
+        process.kill()
+        process.communicate()
+        killed += 1
+    finish(start(workdir, *arguments))
+    return killed
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("straight") / "study"
+    finish(start(workdir, *SIX))
+    return workdir
+
+
+def test_a_study_holds_what_it_promises(invoke, straight):
+    names = {"study.json", "plan.json", "packs", "study.csv", "study.parquet", "figures",
+             "report.html", ".lock"}  # fmt: skip
+    assert {p.name for p in straight.iterdir()} == names
+    plan = json.loads((straight / "plan.json").read_text())
+    assert [p["last"] - p["first"] for p in plan["packs"]] == [2, 1, 2, 1]
+    assert len(digests(straight)) == len(set(digests(straight).values())) == 6
+    code, output, _ = invoke(f"--workdir={straight}")  # the directory knows the rest
+    assert code == 0
+    assert "6 runs of beta_vae, dip_vae_i in 4 packs" in output
+    assert f"results: {straight / 'report.html'}" in output
+
+
+def test_the_flagfile_of_a_pack_repeats_it(straight, tmp_path):
+    flags = (straight / "packs" / "001" / "flags.txt").read_text()
+    assert "--rows=2:3\n" in flags
+    assert "--seed=0,1,2\n" in flags
+
+
+def test_killed_and_as_two_shards_equals_straight(straight, tmp_path):
+    kill_and_go_on(tmp_path / "killed", SIX, kills=1, seed=0)
+    assert digests(tmp_path / "killed") == digests(straight)
+    both = [start(tmp_path / "shared", *SIX, f"--shard={k}/2") for k in range(2)]
+    outputs = [finish(process)[0] for process in both]
+    assert any("results: " in output for output in outputs)
+    assert digests(tmp_path / "shared") == digests(straight)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_says_how_to_go_on(straight, tmp_path, number, code):
+    workdir = tmp_path / "study"
+    shutil.copytree(straight, workdir)
+    for name in ("packs", "study.csv", "report.html"):
+        path = workdir / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    process = start(workdir, *SIX)
+    wait_for(lambda: steps_done(workdir), process)
+    process.send_signal(number)
+    output, _ = finish(process, code)
+    assert "run again to resume" in output
+    assert not (workdir / "study.csv").exists()
+
+
+def test_one_pack_left_then_the_study_is_composed(invoke, straight, tmp_path):
+    workdir = tmp_path / "study"
+    shutil.copytree(straight, workdir)
+    shutil.rmtree(workdir / "packs" / "003")
+    (workdir / "study.csv").unlink()
+    code, output, _ = invoke(f"--workdir={workdir}", "--shard=0/2")
+    assert (code, "3 of 4 packs are finished; others still work" in output) == (0, True)
+    with locked(workdir / "packs" / "003"):  # as if another process trained it
+        code, output, _ = invoke(f"--workdir={workdir}")
+        assert (code, "others still work" in output) == (0, True)
+        assert packs.run_pack(workdir, 3).status == "busy"
+    code, output, _ = invoke(f"--workdir={workdir}", "--shard=1/2")
+    assert code == 0
+    assert "results: " in output
+    assert digests(workdir) == digests(straight)
+
+
+def test_metrics_may_be_added_later(invoke, straight, tmp_path):
+    workdir = tmp_path / "study"
+    shutil.copytree(straight, workdir)
+    few = ["--num_train=200", "--num_test=100"]
+    code, _, errors = invoke(f"--workdir={workdir}", *SIX, "--metrics=mig,udr", *few)
+    assert code == 0, errors
+    rows = list(csv.DictReader((workdir / "study.csv").read_text().splitlines()))
+    assert all(row["mig"] for row in rows)
+    # Of three seeds, the third is alone in its pack: udr has nothing to compare it with there.
+    assert [bool(row["udr"]) for row in rows] == [True, True, False] * 2
+    assert digests(workdir) == digests(straight)
+    assert "expected codes" in (workdir / "report.html").read_text()
+
+
+# Trains a study on eight devices, and says how many it used and what its program is.
+EIGHT = """
+import pathlib, sys
+import numpy as np
+from betavae_jax.fit import feed_of
+from betavae_jax.population import place_runs, replicate, take_rows
+from experiments import cli, packs, sweep
+
+workdir = pathlib.Path(sys.argv[1].partition("=")[2])
+try:
+    cli.run(sweep.main)
+except SystemExit as end:
+    assert end.code == 0
+study, plan = packs.load_study(workdir)
+key, rows = packs._key(study.sweeps[0]), plan.packs[0].num_runs
+experiment, program = packs._build(key), packs._program(key, rows)
+settings = place_runs(take_rows(experiment.runs, 0, rows), program.devices)
+arrays = feed_of(experiment, program).arrays(0)
+carry = program.init(settings, arrays)
+count = replicate(np.int32(1), program.devices)
+print(plan.num_devices, len(program.devices))
+print(program.advance.lower(carry, settings, arrays, count).compile().as_text())
+"""
+
+
+def test_eight_devices_give_the_same_runs_without_collectives(straight, tmp_path):
+    workdir = tmp_path / "study"
+    arguments = [*SIX, "--objective=beta_vae"]
+    forced = "--xla_force_host_platform_device_count=8"
+    environment = {"XLA_FLAGS": forced, "JAX_NUM_CPU_DEVICES": "8"}
+    output, _ = finish(start(workdir, *arguments, program=["-c", EIGHT], **environment))
+    devices, text = re.search(r"^(8 3)\n(HloModule .*)", output, re.DOTALL | re.MULTILINE).groups()
+    assert devices == "8 3"  # of eight, as many as there are runs
+    assert "num_partitions=3" in text
+    assert not re.search(r"\s(all-\w+|collective-\w+|reduce-scatter)(-start)?\(", text)
+    expected = {key: value for key, value in digests(straight).items() if key[0] == "beta_vae"}
+    assert digests(workdir) == expected
+
+
+def test_a_run_that_fails_is_recorded_and_the_study_goes_on(invoke, tmp_path):
+    workdir = tmp_path / "study"
+    arguments = [*SMALL, "--objective=beta_vae,vae", "--beta=1,1e38", "--learning_rate=0.01",
+                 "--num_steps=20", "--metrics=none", "--runs_per_device=2"]  # fmt: skip
+    code, _, errors = invoke(f"--workdir={workdir}", *arguments)
+    assert code == 0, errors
+    rows = list(csv.DictReader((workdir / "study.csv").read_text().splitlines()))
+    assert [row["failed_at"] != "" for row in rows] == [False, True, False]
+    assert rows[1]["cause"].endswith("not finite")
+    assert rows[2]["step"] == "20"
+
+
+# Each: flags, and what the one line says.
+REFUSALS = [
+    (["--shard=2/2"], "expected shard to be I/N with I from 0 to N - 1; got '2/2'"),
+    (["--shard=x"], "expected shard to be I/N"),
+    (["--shard=0/0"], "expected shard to be I/N"),
+    (["--runs_per_device=0"], "expected runs_per_device to be auto or a number from 1; got '0'"),
+    (["--runs_per_device=many"], "got 'many'"),
+    (["--objective=gan"], "got 'gan'"),
+    (["--objective="], "expected objective to be one of"),
+    (["--objective=vae,vae"], "two sweeps of vae with the same"),
+    (["--objective=vae", "--beta=4"], "expected coefficients of vae (there are none); got beta"),
+    (["--objective=beta_vae", "--beta=4", "--gamma=1"], "got gamma"),
+    (["--objective=beta_vae", "--beta=4,4"], "distinct values"),
+    (["--objective=beta_vae", "--beta="], "list of distinct values"),
+    (["--objective=vae", "--seed=99999999999"], "expected seed to be at most 2147483647"),
+    (["--objective=vae", "--num_seeds=0"], "num_seeds"),
+    (["--objective=vae", "--rows=0:1"], "got rows"),
+    (["--objective=vae", "--metrics=magic"], "got 'magic'"),
+    (["--study=missing.toml"], "missing.toml is missing"),
+    (["--study=bad.toml"], "to be TOML"),
+    (["--study=key.toml"], "got colour"),
+    (["--study=key.toml", "--objective=vae"], "expected either --study or --objective; got both"),
+    (["--objective=vae", "--dataset=arrays", "--data_dir=missing"], "missing"),
+    ([], "expected --study, --objective or a --workdir that holds a study"),
+    (["--objective=vae", "--preset=paper"], "objective of preset paper"),
+    (["--bta=4"], "Unknown command line flag 'bta'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSALS, ids=lambda v: " ".join(v)[:40])
+def test_bad_input_ends_in_one_line_and_writes_nothing(
+    invoke, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.toml").write_text("sweep = [")
+    (tmp_path / "key.toml").write_text("colour = 3")
+    before = sorted(tmp_path.rglob("*"))
+    code, _, errors = invoke("--workdir=study", *arguments)
+    assert code == 2
+    assert message in errors
+    assert errors.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_memory_that_holds_no_run_is_named(invoke, tmp_path, monkeypatch):
+    def exhausted(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+
+    monkeypatch.setattr("betavae_jax.study.measure._images_per_second", exhausted)
+    code, _, errors = invoke(f"--workdir={tmp_path / 'study'}", *SMALL, "--objective=vae")
+    assert code == 2
+    assert "expected the memory of a device to hold one run of vae; it does not" in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_measured_stands_in_the_plan(invoke, tmp_path, monkeypatch):
+    monkeypatch.setattr("betavae_jax.study.measure._SECONDS_TIMED", 0.01)
+    workdir = tmp_path / "study"
+    code, output, errors = invoke(
+        f"--workdir={workdir}", *SMALL, "--objective=vae", "--seed=0,1,2", "--metrics=none"
+    )
+    assert code == 0, errors
+    plan = json.loads((workdir / "plan.json").read_text())
+    assert plan["runs_per_device"] == 2  # three seeds on two devices
+    assert plan["measured"][0]["images_per_second"] > 0
+    assert "images/s by runs a device 2: " in output
+
+
+def test_another_study_plan_or_machine_is_refused(invoke, straight, tmp_path):
+    workdir = tmp_path / "study"
+    shutil.copytree(straight, workdir)
+
+    def refused(*arguments):
+        code, _, errors = invoke(f"--workdir={workdir}", *arguments)
+        assert code == 2
+        assert errors.count("\n") == 1
+        return errors
+
+    assert "num_steps of beta_vae was 40, is 41" in refused(*SIX, "--num_steps=41")
+    assert "expected runs_per_device to be 1" in refused("--runs_per_device=2")
+    plan = json.loads((workdir / "plan.json").read_text())
+    plan["machine"]["versions"]["jax"] = "0.1"
+    (workdir / "plan.json").write_text(json.dumps(plan))
+    assert "versions was" in refused()
+    code, _, errors = invoke(f"--workdir={workdir}", "--allow_inexact_resume")
+    assert code == 0, errors
+    plan["packs"].pop()
+    (workdir / "plan.json").write_text(json.dumps(plan))
+    assert "it holds 5 runs of 6" in refused()
+
+
+def test_places_that_cannot_serve_are_refused(invoke, straight, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("")
+
+    def refused(workdir):
+        code, _, errors = invoke(f"--workdir={workdir}", *SIX)
+        assert code == 2
+        assert errors.count("\n") == 1
+        return errors
+
+    assert "to be a directory; it is a file" in refused(tmp_path / "file")
+    assert "to be empty or a study; it holds thesis.tex" in refused(tmp_path / "other")
+    assert "expected a workdir that can be written" in refused("/proc/study")
+
+    def unsupported(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    assert "on a file system with locks; got Operation not supported" in refused(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_a_study_of_24_runs_killed_five_times_equals_straight(tmp_path):
+    finish(start(tmp_path / "straight", *MANY))
+    assert kill_and_go_on(tmp_path / "killed", MANY, kills=5, seed=1) == 5
+    both = [start(tmp_path / "shared", *MANY, f"--shard={k}/2") for k in range(2)]
+    for process in both:
+        finish(process)
+    expected = digests(tmp_path / "straight")
+    assert len(set(expected.values())) == 24
+    assert digests(tmp_path / "killed") == expected
+    assert digests(tmp_path / "shared") == expected

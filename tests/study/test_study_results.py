@@ -1,0 +1,199 @@
+"""The table of a study, and what it says as a whole."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from scipy.stats import spearmanr
+
+from betavae_jax.checks import InputError
+from betavae_jax.runs.directory import CONFIG, LOG, REPORT, RESULTS
+from betavae_jax.runs.records import append_log, write_json
+from betavae_jax.study.compose import compose, compose_when_finished
+from betavae_jax.study.grid import make_study
+from betavae_jax.study.ledger import ABSENT, BEGUN, FINISHED, TRAINED, read_ledger
+from betavae_jax.study.plan import Plan, cut, pack_directory, write_plan, write_study
+from betavae_jax.study.summary import (
+    choose_by_udr,
+    rank_correlations,
+    settings_of_rows,
+    spread_of,
+    texts_of,
+)
+from betavae_jax.study.table import coefficient_names, score_names, table_of
+
+MACHINE = {"format": 2, "versions": {"jax": "1"}, "device_kind": "cpu"}
+STUDY = make_study(
+    {
+        "sweep": [
+            {"objective": "beta_vae", "coefficients": {"beta": [1.0, 4.0]}},
+            {"objective": "dip_vae_i", "coefficients": {"lambda_od": [2.0]}},
+        ],
+        "settings": {"seed": [0, 1], "num_steps": 50},
+        "metrics": ["mig", "udr"],
+    }
+)
+COEFFICIENTS = [{"beta": 1.0}, {"beta": 4.0}, {"beta": 1.0, "lambda_od": 2.0, "lambda_d": 20.0}]
+
+
+def row_of(run, setting, seed, mig, udr, **change):
+    scores = {
+        "mig": {"value": mig, "scores": {"mig": mig, "mig_max": mig + 0.5}},
+        "udr": {"value": udr, "scores": {"udr": udr, "num_active": 2}},
+    }
+    return {
+        "run": run,
+        "objective": "beta_vae" if setting < 2 else "dip_vae_i",
+        "coefficients": COEFFICIENTS[setting],
+        "learning_rate": 1e-3,
+        "seed": seed,
+        "step": 50,
+        "elbo": -100.0 - mig,
+        "distortion": 90.0,
+        "rate": 10.0 + mig,
+        "kl_per_latent": [1.0, 2.0],
+        "active_latents": 2,
+        "failed_at": None,
+        "params_sha256": f"{setting}{seed}" * 32,
+        "metrics": scores,
+        **change,
+    }
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """A study of three packs of two seeds; one run has failed."""
+    write_study(tmp_path, STUDY)
+    write_plan(tmp_path, Plan(cut(STUDY, 2), 2, 1, (), MACHINE))
+    reason = "expected finite codes"
+    failed = {"failed_at": 7, "step": 7, "elbo": None, "rate": None, "metrics": {},
+              "unscored": {"mig": reason, "udr": reason}}  # fmt: skip
+    rows = [
+        [row_of(0, 0, 0, 0.1, 0.5), row_of(1, 0, 1, 0.3, 0.4)],
+        [row_of(0, 1, 0, 0.2, 0.9), row_of(1, 1, 1, 0.0, 0.0, **failed)],
+        [row_of(0, 2, 0, 0.6, 0.1), row_of(1, 2, 1, 0.5, 0.2)],
+    ]
+    for number, own in enumerate(rows):
+        folder = pack_directory(tmp_path, number)
+        folder.mkdir(parents=True)
+        write_json(folder / CONFIG, {})
+        write_json(folder / RESULTS, {"runs": own})
+    lines = [{"step": 10, "run": run, "loss": None if run else 3.0, "elbo": None if run else -3.0,
+              "grad_norm": None if run else 1.0} for run in (0, 1)]  # fmt: skip
+    append_log(pack_directory(tmp_path, 1) / LOG, lines)
+    return tmp_path
+
+
+def states_of(workdir):
+    return read_ledger(workdir, STUDY, Plan(cut(STUDY, 2), 2, 1, (), MACHINE))
+
+
+def test_the_ledger_reads_how_far_packs_are(workdir):
+    assert [state.state for state in states_of(workdir)] == [FINISHED] * 3
+    first = pack_directory(workdir, 0)
+    content = json.loads((first / RESULTS).read_text())
+    del content["runs"][0]["metrics"]["udr"]
+    write_json(first / RESULTS, content)
+    assert states_of(workdir)[0].state == TRAINED
+    (first / RESULTS).write_text("{")
+    (first / "checkpoints" / "30").mkdir(parents=True)
+    (first / "checkpoints" / "40.damaged").mkdir()
+    assert states_of(workdir)[0][1:3] == (BEGUN, 30)
+    (first / CONFIG).unlink()
+    assert states_of(workdir)[0].state == ABSENT
+
+
+def test_the_table_has_a_row_a_run(workdir):
+    rows = table_of(workdir, STUDY, states_of(workdir))
+    assert [row["pack"] for row in rows] == [0, 0, 1, 1, 2, 2]
+    assert coefficient_names(rows) == ["beta", "lambda_od", "lambda_d"]
+    assert score_names(rows) == ["mig", "udr"]
+    assert rows[0]["mig.mig_max"] == pytest.approx(0.6)
+    assert rows[0]["lambda_od"] is None
+    assert rows[3]["cause"] == "loss not finite"
+    assert (rows[3]["failed_at"], rows[3]["elbo"], rows[3]["mig"]) == (7, None, None)
+    assert rows[2]["cause"] is None
+
+
+def test_csv_and_parquet_hold_the_same(workdir):
+    compose(workdir)
+    rows = table_of(workdir, STUDY, states_of(workdir))
+    text = (workdir / "study.csv").read_text()
+    assert "nan" not in text.lower()
+    read = list(csv.DictReader(text.splitlines()))
+    table = pq.read_table(workdir / "study.parquet")
+    assert table.column_names == list(rows[0]) == list(read[0])
+    for row, line, other in zip(rows, read, table.to_pylist(), strict=True):
+        assert other == row
+        for name, value in row.items():
+            assert line[name] == ("" if value is None else str(value))
+    assert str(table.schema.field("seed").type) == "int64"
+
+
+def test_the_page_tells_of_failures_and_choices(workdir):
+    page = compose(workdir)
+    assert page == workdir / REPORT
+    text = page.read_text()
+    assert "5 of 6 runs finished" in text
+    assert "run 1 of pack 1 at step 7 (loss not finite)" in text
+    assert text.count("<img") == 3
+    assert "mig: expected finite codes (1 run)" in text
+    assert 'data-words="beta_vae beta=4 seed=0"' in text
+    assert "http" not in text.replace("http-equiv", "")
+
+
+def test_composing_waits_for_every_pack(workdir):
+    page = compose_when_finished(workdir)
+    before = page.stat().st_mtime_ns
+    assert compose_when_finished(workdir) == page
+    assert page.stat().st_mtime_ns == before  # nothing is newer than it
+    (pack_directory(workdir, 2) / RESULTS).unlink()
+    assert compose_when_finished(workdir) is None
+    with pytest.raises(InputError, match=r"to be finished; got \[2\]"):
+        compose(workdir)
+
+
+def test_a_directory_without_a_study_is_refused(tmp_path):
+    with pytest.raises(InputError, match="to be a study with a plan"):
+        compose(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_are_summed_up_over_seeds(workdir):
+    rows = table_of(workdir, STUDY, states_of(workdir))
+    assert texts_of(rows) == ["beta=1"] * 2 + ["beta=4"] * 2 + ["beta=1"] * 2
+    first, second, third = settings_of_rows(rows)
+    assert (first.sweep, first.text, first.runs, first.failed) == ("beta_vae", "beta=1", 2, 0)
+    assert first.spreads["mig"].mean == pytest.approx(0.2)
+    assert first.spreads["mig"].deviation == pytest.approx(np.std([0.1, 0.3], ddof=1))
+    assert second.failed == 1
+    assert second.spreads["mig"] == (0.2, None, 1)
+    assert third.sweep == "dip_vae_i"
+    assert spread_of([None, math.nan]) == (None, None, 0)
+
+
+def test_udr_chooses_in_each_objective(workdir):
+    rows = table_of(workdir, STUDY, states_of(workdir))
+    beta, dip = choose_by_udr(rows)
+    assert (beta.sweep, beta.setting, beta.chosen["seed"], beta.udr) == ("beta_vae", "beta=4", 0,
+                                                                        0.9)  # fmt: skip
+    assert beta.ranks["mig"] == pytest.approx(2 / 3)  # of three finite ones
+    assert dip.chosen["seed"] == 1
+    assert choose_by_udr([{k: v for k, v in row.items() if k != "udr"} for row in rows]) == []
+
+
+def test_rank_correlations_are_spearmans_over_finite_pairs():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(3, 20))
+    values[0, 3] = np.nan
+    values[2] = 1.0
+    found = rank_correlations(values)
+    kept = np.isfinite(values[0])
+    expected = spearmanr(values[0][kept], values[1][kept]).statistic
+    assert found[0, 1] == found[1, 0] == pytest.approx(expected)
+    assert found[0, 0] == pytest.approx(1.0)
+    assert np.isnan(found[2]).all()
+    assert np.isnan(rank_correlations(values[:2, :2])).all()
