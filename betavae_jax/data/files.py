@@ -189,7 +189,7 @@ def iterate_idx(path: pathlib.Path, num_rows: int) -> Iterator[np.ndarray]:
 
 
 @contextlib.contextmanager
-def _unpacked(path: pathlib.Path) -> Iterator[IO[bytes]]:
+def _unpacked(path: pathlib.Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
     """Opens a file that may be compressed with gzip, by content."""
     with path.open("rb") as file:
         packed = file.read(2) == _GZIP
