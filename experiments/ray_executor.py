@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import pathlib
+import secrets
 import signal
 import socket
 import subprocess
@@ -77,6 +78,7 @@ def on_cluster(address: str | None = None) -> Iterator[Executor]:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:
+            _protect()
             ray.init("local", include_dashboard=False, object_store_memory=_STORE, **quiet)
         else:
             ray.init(address, **quiet)
@@ -100,6 +102,16 @@ def _import_ray() -> ModuleType:
             "expected Ray for --executor=ray; it is missing (pip install 'betavae_jax[ray]')"
         ) from None
     return ray
+
+
+def _protect() -> None:
+    """Gives a cluster of our own a token of its own, unless the environment says otherwise.
+
+    Without one, whoever reaches the ports of a cluster runs code in it; left to itself, Ray
+    writes a token into the home directory, where it decides over later clusters.
+    """
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def _check_address(address: str) -> None:
