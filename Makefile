@@ -16,7 +16,7 @@ FLAGS = $(if $(DATASET),--dataset=$(DATASET)) $(if $(DATA_DIR),--data_dir=$(DATA
         $(if $(SEED),--seed=$(SEED)) $(if $(STEPS),--num_steps=$(STEPS)) \
         $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
 
-.PHONY: help install train whitedot evaluate report test test-slow check lint format types benchmark docs docs-serve clean
+.PHONY: help install train whitedot evaluate report test test-slow check lint format types benchmark docs docs-serve wheel-check clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -79,6 +79,9 @@ docs: install  ## build the site of docs/ in site/, warnings being errors
 
 docs-serve: docs  ## show it, and follow changes
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+wheel-check: install  ## build a wheel and use it in an environment of its own
+	$(BIN)/python -m pytest -n 0 -m slow tests/test_wheel.py
 
 clean:  ## remove the environment and caches; runs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,8 +1,9 @@
 """β-VAE studies in JAX and Flax: any number of runs is one compiled program.
 
-`load` gives a trained run as functions of arrays, `BetaVAE` trains one on arrays as
-scikit-learn does. The registries name what can be chosen; `Settings` and `build` make an
-experiment of a choice, for `betavae_jax.fit` to train. What is named here stays; modules may move.
+`load` gives a trained run as functions of arrays, `load_exported` an export of one; `BetaVAE`
+trains one on arrays as scikit-learn does. The registries name what can be chosen; `Settings` and
+`build` make an experiment of a choice, for `betavae_jax.fit` to train. What is named here stays;
+modules may move.
 """
 
 import importlib
@@ -20,6 +21,7 @@ from betavae_jax.types import Posterior
 if TYPE_CHECKING:
     from betavae_jax.estimator import BetaVAE
     from betavae_jax.evaluation import score_codes
+    from betavae_jax.export import load_exported
     from betavae_jax.metrics import METRICS
 
 __version__ = "0.1.0"
@@ -37,6 +39,7 @@ __all__ = [
     "Settings",
     "build",
     "load",
+    "load_exported",
     "score_codes",
 ]
 
@@ -45,6 +48,7 @@ __all__ = [
 _LAZY = {
     "BetaVAE": "betavae_jax.estimator",
     "METRICS": "betavae_jax.metrics",
+    "load_exported": "betavae_jax.export",
     "score_codes": "betavae_jax.evaluation",
 }
 
