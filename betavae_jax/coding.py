@@ -18,7 +18,7 @@ from betavae_jax import gaussian
 from betavae_jax.checks import InputError, check_shape
 from betavae_jax.restore import model_of
 from betavae_jax.runs.settings import Settings
-from betavae_jax.types import Array, Model, Params, Posterior, Shape
+from betavae_jax.types import Array, Leaf, Model, Params, Posterior, Shape
 
 ROWS_AT_ONCE = 256  # a power of two
 _LARGEST_SEED = 2**31 - 1
@@ -32,9 +32,9 @@ class Coding(NamedTuple):
     """Compiled functions of a model; x is as the model sees it."""
 
     model: Model
-    encode: Callable[[Params, Array], Posterior]  # (params, x [B, ...])
-    decode: Callable[[Params, Array], Array]  # (params, z [B, D]) -> the mean of p(x|z) [B, ...]
-    sample: Callable[[Params, Array, Array], Array]  # (params, row [B], key) -> x [B, ...]
+    encode: Callable[[Params, Leaf], Posterior]  # (params, x [B, ...])
+    decode: Callable[[Params, Leaf], Array]  # (params, z [B, D]) -> the mean of p(x|z) [B, ...]
+    sample: Callable[[Params, Leaf, Array], Array]  # (params, row [B], key) -> x [B, ...]
     bound: Callable[..., Array]
     # ^ (params, x [B, ...], key, num_samples, importance) -> [B], nats
 

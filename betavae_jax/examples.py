@@ -6,7 +6,8 @@ import numpy as np
 
 from betavae_jax.checks import InputError
 from betavae_jax.data.resident import check_images
-from betavae_jax.data.vectors import check_vectors
+from betavae_jax.data.vectors import check_vectors, moments
+from betavae_jax.likelihoods import LIKELIHOODS
 from betavae_jax.types import Shape
 
 _THESE = "what was given"
@@ -68,3 +69,54 @@ def check_examples(examples: Any, x_shape: Shape, scale: Scale | None = None) ->
     values = check_images(_THESE, values)
     binary = values.dtype == np.uint8 and values.max() <= 1
     return Rows(values, single, 1.0 if binary else 255.0)
+
+
+def shape_of(x: np.ndarray) -> Shape:
+    """The shape of an example, (F,) or (H, W, C), of `[N, F]`, `[N, H, W]` or `[N, H, W, C]`."""
+    return (*x.shape[1:], 1) if x.ndim == 3 else x.shape[1:]
+
+
+def scale_of(x: np.ndarray, likelihood: str) -> Scale | None:
+    """How examples to train on are to be standardised.
+
+    Args:
+      x: `[N, F]`, `[N, H, W]` or `[N, H, W, C]`, finite.
+      likelihood: The one they are for, or any other text where they choose it.
+
+    Returns:
+      Mean and scale of each feature of vectors; of each channel of images that are outside
+      [0, 1] and may be: negative ones if the likelihood is not one of [0, 1], larger ones if
+      it was chosen as one of real values. None for other images.
+    """
+    if x.ndim == 2:
+        return Scale(*moments(x))
+    known = likelihood in LIKELIHOODS
+    is_real = known and not LIKELIHOODS[likelihood]().unit_interval
+    may_be_negative = is_real or not known
+    if (may_be_negative and x.min() < 0) or (is_real and x.max() > 1 and x.dtype != np.uint8):
+        return Scale(*moments(x.reshape(-1, shape_of(x)[-1])))
+    return None
+
+
+def as_seen(x: np.ndarray, scale: Scale | None, binary: bool) -> np.ndarray:
+    """Turns examples into what is trained on.
+
+    Args:
+      x: As for `scale_of`.
+      scale: How to standardise them, or None.
+      binary: Whether bytes are 0 and 1, not 0 to 255.
+
+    Returns:
+      `[N, F]` or `[N, H, W, C]`: float32, or bytes of which 255 is 1.
+
+    Raises:
+      InputError: If images that are not standardised are not uint8, bool or in [0, 1].
+    """
+    if scale is not None:
+        values = x.reshape(len(x), *shape_of(x))
+        return np.asarray((values - scale.mean) / scale.scale, np.float32)
+    if binary and x.dtype == np.uint8:
+        if x.max() > 1:
+            raise InputError(f"expected bytes of 0 and 1, as before; got {x.max()}")
+        x = x.astype(bool)
+    return check_images(_THESE, x)

@@ -96,6 +96,16 @@ def check_code(name: Any, value: Any) -> float:
     return float(value)
 
 
+def check_ends(span: Any) -> tuple[float, float]:
+    """The two ends of a traversal; raises InputError unless they are numbers that rise."""
+    values = np.asarray(span)
+    if values.dtype.kind in "iuf" and values.shape in ((), (2,)):
+        low, high = (-values, values) if values.ndim == 0 else values
+        if np.isfinite([low, high]).all() and low < high:
+            return float(low), float(high)
+    raise InputError(f"expected span to be two numbers that rise, or one above 0; got {span!r}")
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 

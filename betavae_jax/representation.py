@@ -18,6 +18,7 @@ from betavae_jax.examples import Scale, check_examples
 from betavae_jax.factor_codes import (
     FactorCodes,
     check_code,
+    check_ends,
     find_latent,
     fit_factor_codes,
     latent_number,
@@ -25,7 +26,7 @@ from betavae_jax.factor_codes import (
 )
 from betavae_jax.restore import read_run
 from betavae_jax.runs.settings import Settings, from_config, resolve
-from betavae_jax.types import Array, Model, Params, Posterior, Shape
+from betavae_jax.types import Model, Params, Posterior, Shape
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ class Representation:
         Raises:
           InputError: If their shape, type or range is not as above.
         """
-        return self._apply(self._coding.encode, images)  # type: ignore[return-value]
+        return self._apply(self._coding.encode, images)
 
     def decode(self, codes: Any) -> np.ndarray:
         """Decodes codes to the mean of p(x|z).
@@ -143,11 +144,7 @@ class Representation:
           InputError: If an argument is not as above.
         """
         check_at_least("num_steps", num_steps, 2, integer=True)
-        low, high = (-span, span) if np.ndim(span) == 0 else tuple(span)  # type: ignore[arg-type, operator]
-        if not (np.isfinite([low, high]).all() and low < high):
-            raise InputError(
-                f"expected span to be two numbers that rise, or one above 0; got {span}"
-            )
+        low, high = check_ends(span)
         names = range(self.num_latents) if latents is None else latents
         moved = [self._latent(name) for name in names]
         if not moved:
@@ -182,7 +179,11 @@ class Representation:
             if latent in targets:
                 raise InputError(f"expected changes of different latents; got z{latent} twice")
             is_latent = latent_number(name) is not None
-            at = functools.partial(check_code, name) if is_latent else self._factor_codes[name].at
+            at = (
+                functools.partial(check_code, name)
+                if is_latent
+                else self._factor_codes[str(name)].at
+            )
             targets[latent] = at(value)
         z = np.array(self.encode(images).mean)
         for latent, target in targets.items():
@@ -213,7 +214,7 @@ class Representation:
         check_at_least("num_samples", num_samples, 1, integer=True)
         check_at_least("importance", importance, 1, integer=True)
         key = as_key(seed)
-        return self._apply(  # type: ignore[return-value]
+        return self._apply(
             lambda params, x: self._coding.bound(params, x, key, num_samples, importance), images
         )
 
@@ -246,7 +247,7 @@ class Representation:
             return x
         return (x * self.scale.scale + self.scale.mean).astype(np.float32)
 
-    def _apply(self, function: Callable[[Params, Array], Any], images: Any) -> Any:
+    def _apply(self, function: Callable[[Params, Any], Any], images: Any) -> Any:
         rows = check_examples(images, self.image_shape, self.scale)
 
         def apply(batch: np.ndarray) -> Any:

@@ -38,6 +38,8 @@ FLOORS = {
     "examples": 3,
     "factor_codes": 7,
     "representation": 7,
+    "estimator_settings": 7,
+    "in_memory": 7,
     "report": 7,
     "study": 8,
     "estimator": 8,
@@ -57,6 +59,7 @@ WITHIN = {
     "fit_directory": 5,
     "restore": 5,
     "coding": 6,
+    "in_memory": 6,
     "representation": 7,
     "factor_codes": 5,
 }

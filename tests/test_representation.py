@@ -389,6 +389,8 @@ def test_what_is_no_image_is_refused(representation, case):
         (lambda r: r.traverse(FLOATS[0], [3]), r"0 to 2 or z0 to z2, or a factor \(x, y\); got 3"),
         (lambda r: r.traverse(FLOATS[0], []), "at least one latent"),
         (lambda r: r.traverse(FLOATS[0], span=-1.0), "span"),
+        (lambda r: r.traverse(FLOATS[0], span=(1, -1)), r"got \(1, -1\)"),
+        (lambda r: r.traverse(FLOATS[0], span="wide"), "got 'wide'"),
         (lambda r: r.traverse(FLOATS[0], num_steps=1), "num_steps"),
         (lambda r: r.edit(FLOATS, {"radius": 1}), r"a factor \(x, y\); got 'radius'"),
         (lambda r: r.edit(FLOATS, {"z9": 1}), "got 'z9'"),

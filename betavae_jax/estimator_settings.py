@@ -1,0 +1,84 @@
+"""The settings of a run, from the parameters of the scikit-learn estimator."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from betavae_jax.checks import InputError
+from betavae_jax.runs.settings import AUTO, Settings, resolve
+from betavae_jax.types import Shape
+
+_VECTOR_WIDTHS = {"widths": "256,256", "decoder_widths": "256,256"}  # of network="auto"
+
+# Parameters that are settings under the same name.
+_NUMBERS = ("num_steps", "batch_size", "clip_norm", "num_latents")
+_MAPPINGS = ("objective_settings", "schedules", "network_settings", "likelihood_settings")
+_NAMES = ("objective", "network", "likelihood", "precision")
+
+# What may differ from one call of `partial_fit` to the next.
+_CHANGEABLE = ("coefficients", "schedules", "learning_rate", "clip_norm", "num_steps", "batch_size")
+
+
+def run_settings(
+    parameters: Mapping[str, Any], x_shape: Shape, seed: int, *, standardized: bool
+) -> Settings:
+    """The settings that an estimator's parameters ask for.
+
+    Args:
+      parameters: By name.
+      x_shape: The shape of an example.
+      seed: Of the run.
+      standardized: Whether examples are standardised, and so no longer in [0, 1].
+
+    Returns:
+      Settings of one run, resolved.
+
+    Raises:
+      InputError: If a parameter is unknown to what was chosen, or out of range.
+    """
+    numbers = {name: _plain(parameters[name]) for name in _NUMBERS}
+    mappings: dict[str, Any] = {name: dict(parameters[name] or {}) for name in _MAPPINGS}
+    names = {name: parameters[name] for name in _NAMES}
+    if names["network"] == AUTO and len(x_shape) == 1:
+        names["network"] = "mlp"
+        mappings["network_settings"] = {**_VECTOR_WIDTHS, **mappings["network_settings"]}
+    if names["likelihood"] == AUTO and standardized:
+        names["likelihood"] = "gaussian"
+    settings = Settings(
+        dataset="arrays",
+        learning_rate=[_plain(parameters["learning_rate"])],
+        seed=[seed],
+        tensorboard=False,
+        **numbers,
+        **mappings,
+        **names,
+    )
+    return resolve(settings._replace(coefficients=_coefficients(parameters)), x_shape)
+
+
+def _coefficients(parameters: Mapping[str, Any]) -> dict[str, list[float]]:
+    given = {name: _plain(value) for name, value in (parameters["coefficients"] or {}).items()}
+    if "beta" in given:
+        raise InputError("expected beta as a parameter of its own; got it in coefficients")
+    if parameters["beta"] is not None:
+        given["beta"] = _plain(parameters["beta"])
+    return {name: [value] for name, value in given.items()}
+
+
+def check_same(settings: Settings, fitted: Settings) -> None:
+    """Raises InputError where training cannot go on with other settings."""
+    different = [
+        f"{name} was {old!r}, is {new!r}"
+        for name, old, new in zip(Settings._fields, fitted, settings, strict=True)
+        if name not in _CHANGEABLE and old != new
+    ]
+    if different:
+        raise InputError(
+            f"expected partial_fit with the parameters of the first call; {'; '.join(different)}"
+        )
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy scalar, as searches over parameters pass it, as a Python number."""
+    return value.item() if isinstance(value, np.generic) else value
