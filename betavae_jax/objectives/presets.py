@@ -136,7 +136,11 @@ PRESETS: dict[str, dict[str, Preset]] = {
         ),
         "vae_gan": Preset(
             "Larsen et al. 2016",
-            {"batch_size": 64, "learning_rate": [3e-4]},
+            {
+                "objective_settings": {"critic_channels": 32},
+                "batch_size": 64,
+                "learning_rate": [3e-4],
+            },
         ),
     },
 }

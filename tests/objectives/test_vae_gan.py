@@ -24,7 +24,12 @@ from scipy.special import expit
 
 from betavae_jax.checks import InputError
 from betavae_jax.critics import make_example_critic
+from betavae_jax.likelihoods import bernoulli
+from betavae_jax.models import make_model
+from betavae_jax.networks import NETWORKS
 from betavae_jax.objectives import OBJECTIVES
+from betavae_jax.objectives.presets import preset
+from betavae_jax.types import Batch
 
 ELBO_KEY, PRIOR_KEY = jax.random.split(KEY)
 EPSILON, PRIOR, X = normal_of(ELBO_KEY), normal_of(PRIOR_KEY), make_batch().x[0]
@@ -187,6 +192,38 @@ def test_layers_of_the_critic(x_shape, num_layers, features):
     judged = jax.eval_shape(critic.apply, params, jax.ShapeDtypeStruct((3, *x_shape), jnp.float32))
     assert judged.logit.shape == (3,)
     assert judged.features.shape == (3, features)
+
+
+@pytest.mark.parametrize(("realism", "passes"), [("minimax", 10), ("non_saturating", 12)])
+def test_images_pass_the_critic_no_more_often_than_the_losses_need(realism, passes):
+    """Forward 3; back for L 3 and for D_f 1, and the other realism 2; to the weights 3."""
+    objective = OBJECTIVES["vae_gan"](critic_channels=8, realism=realism)
+    shape = (16, 16, 1)
+    model = make_model(NETWORKS["mlp"](shape, 2, widths="4", decoder_widths="4"), bernoulli())
+    params, critic = model.init(KEY), objective.init_critic(KEY, shape, 2)
+    batch = Batch(jnp.ones((1, 8, *shape)), jnp.zeros((1, 8, 0), jnp.int32), 8)
+    given = coefficients_of(objective)
+
+    def step(params, critic):
+        (_, (_, evidence)), grads = jax.value_and_grad(objective.loss, has_aux=True)(
+            params, critic, model, batch, given, KEY
+        )
+        return grads, jax.grad(lambda c: objective.critic_loss(c, evidence, given, KEY)[0])(critic)
+
+    def forward(critic, x):
+        return make_example_critic(shape, channels=8, layer=0).apply(critic, x).logit
+
+    def flops(function, *arguments):
+        return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]
+
+    assert flops(step, params, critic) < (passes + 0.6) * flops(forward, critic, batch.x[0])
+
+
+def test_the_paper_s_critic_is_the_preset_s_and_the_default_half_as_wide():
+    assert preset("paper", "vae_gan")["objective_settings"] == {"critic_channels": 32}
+    params = jax.eval_shape(lambda: OBJECTIVES["vae_gan"]().init_critic(KEY, (64, 64, 1), D))
+    widths = [params[f"conv_{i}"]["bias"].shape[0] for i in range(4)]
+    assert widths == [16, 64, 128, 128]
 
 
 def test_the_optimizers_are_rmsprop():
