@@ -16,7 +16,7 @@ FLAGS = $(if $(DATASET),--dataset=$(DATASET)) $(if $(DATA_DIR),--data_dir=$(DATA
         $(if $(SEED),--seed=$(SEED)) $(if $(STEPS),--num_steps=$(STEPS)) \
         $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
 
-.PHONY: help install train whitedot evaluate report test test-slow check lint format types benchmark docs docs-serve wheel-check clean
+.PHONY: help install train sweep whitedot evaluate report test test-slow check lint format types benchmark docs docs-serve wheel-check clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -40,6 +40,10 @@ $(READY): pyproject.toml constraints.txt
 
 train: install  ## train; the same command again goes on (BETA=4, or a list)
 	$(BIN)/python -m experiments.train $(FLAGS)
+
+sweep: install  ## train a study: STUDY=study.toml or a name; WORKDIR=runs/NAME goes on with it
+	$(BIN)/python -m experiments.sweep $(if $(STUDY),--study=$(STUDY)) \
+	  $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
 
 evaluate: install  ## score the runs of a directory (WORKDIR=runs/NAME ARGS=--metrics=all)
 	$(BIN)/python -m experiments.evaluate $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)

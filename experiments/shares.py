@@ -1,5 +1,6 @@
 """The share of a study that one process trains."""
 
+import functools
 import pathlib
 from collections.abc import Sequence
 
@@ -21,6 +22,19 @@ def parse_shard(text: str) -> tuple[int, int]:
     if not (first.isdecimal() and number.isdecimal() and int(first) < int(number)):
         raise InputError(f"expected shard to be I/N with I from 0 to N - 1; got {text!r}")
     return int(first), int(number)
+
+
+def parse_count(text: str) -> int | None:
+    """Reads a number of runs on each device; None for `auto`.
+
+    Raises:
+      InputError: If it is something else.
+    """
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"expected runs_per_device to be auto or a number from 1; got {text!r}")
+    return int(text)
 
 
 def train_packs(
@@ -57,7 +71,7 @@ def train_packs(
             for pack in waiting:
                 number = pack.number
                 bar.begin(number)
-                end = run_pack(workdir, number, lambda step, n=number: bar.at(n, step), **bits)
+                end = run_pack(workdir, number, functools.partial(bar.at, number), **bits)
                 if end.signal:
                     return end
                 if end.status == "busy":

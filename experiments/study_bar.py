@@ -146,8 +146,7 @@ class StudyBar:
         for number in self._open:
             pack = self._packs[number]
             label = self._labels[pack.sweep]
-            left = self._num_steps[pack.sweep] - self._done[number]
-            steps[label] += left * pack.num_runs
+            steps[label] += (self._num_steps[pack.sweep] - self._done[number]) * pack.num_runs
             packs[label] += 1
         seconds, unknown = seconds_left(self._paces, steps, packs)
         left = None if seconds is None else seconds / self._workers

@@ -22,17 +22,16 @@ from betavae_jax.study.grid import (
     STUDIES,
     Study,
     check_metrics,
-    labels_of,
     load_study_file,
     make_study,
 )
 from betavae_jax.study.ledger import read_ledger
-from betavae_jax.study.plan import Plan, read_study
+from betavae_jax.study.plan import describe_plan, read_study
 from experiments import cli, score_flags, settings_flags
 from experiments.packs import plan_study
 from experiments.ray_executor import Executor, on_cluster
 from experiments.settings_flags import define_settings, read_given
-from experiments.shares import parse_shard, train_packs
+from experiments.shares import parse_count, parse_shard, train_packs
 
 define_settings()
 for module in (cli, score_flags, settings_flags):
@@ -48,24 +47,20 @@ _RAY = flags.DEFINE_string("ray_address", None, "HOST:PORT of a Ray cluster; els
 def main() -> int:
     """Plans the study, trains its packs, and composes the results when all are finished."""
     cli.exclude_nondeterministic_operations()
-    shard, count = parse_shard(_SHARD.value), _parse_count(_RUNS.value)
+    shard, count = parse_shard(_SHARD.value), parse_count(_RUNS.value)
     given = _given()
     workdir = pathlib.Path(cli.WORKDIR.value or _default_workdir(given))
-    bits = {
-        "deterministic": cli.DETERMINISTIC.value,
-        "allow_inexact_resume": cli.INEXACT.value,
-    }
+    bits = {"deterministic": cli.DETERMINISTIC.value, "allow_inexact_resume": cli.INEXACT.value}
     study = _study(workdir, given)
     with _executor() as (plans, trains):
         study, plan = plans(workdir, study, runs_per_device=count, **bits)
-        print(_describe(workdir, study, plan))
+        print(describe_plan(workdir, study, plan))
         ended = trains(workdir, study, plan.packs[shard[0] :: shard[1]], **bits)
     if ended.signal:
         return cli.stopped_by(ended.signal, ended.step)
     page = compose_when_finished(workdir)
     if page is None:
-        states = read_ledger(workdir, study, plan)
-        finished = sum(state.state == "finished" for state in states)
+        finished = sum(s.state == "finished" for s in read_ledger(workdir, study, plan))
         print(f"{finished} of {len(plan.packs)} packs are finished; others still work")
         return 0
     print(f"results: {page}")
@@ -119,21 +114,6 @@ def _default_workdir(given: dict[str, Any]) -> str:
     objectives = [sweep["objective"] for sweep in given.get("sweep", [])] or ["study"]
     name = pathlib.PurePath(_STUDY.value).stem if _STUDY.value else "-".join(objectives)
     return f"runs/{name}"
-
-
-def _parse_count(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise InputError(f"expected runs_per_device to be auto or a number from 1; got {text!r}")
-    return int(text)
-
-
-def _describe(workdir: pathlib.Path, study: Study, plan: Plan) -> str:
-    runs, packs = sum(pack.num_runs for pack in plan.packs), len(plan.packs)
-    text = f"{workdir}: {runs} runs of {', '.join(labels_of(study))} in {packs} packs"
-    speeds = [f"{m['runs_per_device']}: {m['images_per_second'] or 0:,.0f}" for m in plan.measured]
-    return f"{text}; images/s by runs a device {', '.join(speeds)}" if speeds else text
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ class Spread(NamedTuple):
 
     mean: float | None
     deviation: float | None  # of the sample; None of a single run
-    count: int  # of the finite ones
+    number: int  # of the finite ones
 
 
 class Setting(NamedTuple):
