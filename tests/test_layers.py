@@ -11,7 +11,6 @@ from flax import linen as nn
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from betavae_jax import layers
 from betavae_jax.checks import InputError
 from betavae_jax.layers import (
     FORMS,
@@ -146,14 +145,6 @@ def test_kernels_are_compiled_for_a_gpu_and_nothing_is_gathered():
     text = program.trace(kernels).lower(lowering_platforms=("cuda",)).as_text()
     assert text.count("custom_call @__gpu$xla.gpu.triton") == 3
     assert not re.search(r"stablehlo\.(pad|concatenate|gather|convolution|dot_general|while)", text)
-
-
-def test_auto_is_the_form_that_was_faster(monkeypatch):
-    assert layers._choose("auto", jnp.float32) == layers._choose("auto", jnp.bfloat16) == "matmul"
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert layers._choose("auto", jnp.float32) == "matmul"
-    assert layers._choose("auto", jnp.bfloat16) == "kernels"
-    assert layers._choose("lax", jnp.bfloat16) == "lax"
 
 
 def test_an_unknown_form_is_refused():
