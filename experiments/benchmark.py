@@ -151,17 +151,17 @@ def _print(figures: dict[str, Any]) -> None:
         )
 
 
-def _measure_suite() -> int:
+def _measure_suite(name: str) -> int:
     from experiments.bench.groups import SUITES
     from experiments.bench.suite import run_suite
     from experiments.bench.table import markdown, plot
 
-    check_name("suite", _SUITE.value, SUITES)
-    names = [group.name for group in SUITES[_SUITE.value]] + ["compilation"]
+    check_name("suite", name, SUITES)
+    names = [group.name for group in SUITES[name]] + ["compilation"]
     for group in _GROUPS.value:
         check_name("groups", group, names)
-    output = pathlib.Path(_OUTPUT.value or f"benchmark_{_SUITE.value}.json")
-    figures = run_suite(_SUITE.value, _BUDGET.value, output, _GROUPS.value)
+    output = pathlib.Path(_OUTPUT.value or f"benchmark_{name}.json")
+    figures = run_suite(name, _BUDGET.value, output, _GROUPS.value)
     print(markdown(figures))
     plot(figures, output.with_suffix(".png"))
     return 0
@@ -178,7 +178,7 @@ def main() -> int:
     for objective in _OBJECTIVES.value:
         check_name("objectives", objective, OBJECTIVES)
     if _SUITE.value:
-        return _measure_suite()
+        return _measure_suite(_SUITE.value)
     if _DECODE.value:
         from experiments.peers.ours import decoding_rate
 

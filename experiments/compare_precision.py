@@ -11,7 +11,6 @@ more than half a per cent.
 import json
 import pathlib
 import time
-from typing import Any
 
 import jax
 import numpy as np
@@ -23,6 +22,7 @@ from betavae_jax.fit import fit, program_of
 from betavae_jax.population import num_runs, replicate
 from betavae_jax.runs.settings import Settings, build
 from experiments import cli
+from experiments.bench.precision import compare
 
 _DATASET = flags.DEFINE_string("dataset", "dsprites", "What is learned.")
 _SEEDS = flags.DEFINE_integer("num_seeds", 16, "Runs of each precision.", lower_bound=2)
@@ -33,10 +33,8 @@ _NETWORK = flags.DEFINE_string("network", "conv_locatello", "The network.")
 _CONVOLUTION = flags.DEFINE_string("convolution", "auto", "The form of the convolutions.")
 _OUTPUT = flags.DEFINE_string("output", None, "A JSON file for the figures.")
 
-TOLERANCE = 0.5  # per cent
 
-
-def test_elbos(precision: str) -> np.ndarray:
+def _train_and_evaluate(precision: str) -> np.ndarray:
     """Trains a population and evaluates it on held-out examples -> ELBO `[R]`, nats."""
     experiment = build(
         Settings(
@@ -62,25 +60,11 @@ def test_elbos(precision: str) -> np.ndarray:
     return bound(fitted.carry.state.params).elbo
 
 
-def compare(single: np.ndarray, half: np.ndarray) -> dict[str, Any]:
-    """Paired differences of ELBOs `[R]`, per cent of the float32 one; NaN where a run failed."""
-    percent = 100 * (half - single) / np.abs(single)
-    root = np.sqrt(len(percent))
-    return {
-        "float32": single.tolist(),
-        "bf16": half.tolist(),
-        "difference_percent": float(percent.mean()),
-        "standard_error_percent": float(percent.std(ddof=1) / root),
-        "seeds_percent": float(100 * single.std(ddof=1) / abs(single.mean())),
-        "within_tolerance": bool(abs(percent.mean()) <= TOLERANCE),
-    }
-
-
 def main() -> int:
     """Trains both, prints the comparison and says whether they agree."""
     cli.exclude_nondeterministic_operations()
     began = time.monotonic()
-    figures = compare(test_elbos("float32"), test_elbos("bf16"))
+    figures = compare(_train_and_evaluate("float32"), _train_and_evaluate("bf16"))
     figures |= {
         "device": jax.devices()[0].device_kind,
         "num_steps": _STEPS.value,

@@ -174,16 +174,16 @@ def _judge(
         ]
 
     value, slopes = jax.value_and_grad(_cross_entropy)(logits)
-    gradients, on_images = zip(*back(slopes), strict=True)
+    backward = back(slopes)
     distance, slope = jax.value_and_grad(_distance)(features[1], features[0])
     _, from_distance = passes[1][1](Judgement(jnp.zeros_like(logits[1]), slope))
     if realism == "non_saturating":
         of_decoder, slopes = jax.value_and_grad(_non_saturating)(logits)
-        _, on_images = zip(*back(slopes), strict=True)
+        on_images = [on_image for _, on_image in back(slopes)]
     else:
-        of_decoder, on_images = -value, [-on_image for on_image in on_images]
+        of_decoder, on_images = -value, [-on_image for _, on_image in backward]
     hits = jnp.mean(logits[0] > 0) + sum(jnp.mean(logit < 0) for logit in logits[1:])
-    gradient = jax.tree.map(lambda *leaves: sum(leaves), *gradients)
+    gradient = jax.tree.map(lambda *leaves: sum(leaves), *(of_critic for of_critic, _ in backward))
     on_fakes = (on_images[1], on_images[2])
     return _Verdict(distance, of_decoder, from_distance, on_fakes, value, hits / 3.0, gradient)
 
@@ -192,8 +192,8 @@ def _critic_loss(
     critic: Params, evidence: Evidence, coefficients: Coefficients, key: Array
 ) -> tuple[Array, dict[str, Array]]:
     del coefficients, key
-    products = jax.tree.map(jnp.vdot, critic, evidence.gradient)
-    value = _with_gradient_of(sum(jax.tree.leaves(products)), evidence.value)
+    slope: Array = optax.tree.vdot(critic, evidence.gradient)
+    value = _with_gradient_of(slope, evidence.value)
     return value, {"critic_loss": evidence.value, "critic_accuracy": evidence.accuracy}
 
 

@@ -20,7 +20,7 @@ from experiments.bench.worker import MARK
 
 _LAST_LINES = 6  # of what a failed process said
 _MOST_STEPS = 100_000  # of a turn
-_READY_TIMEOUT = 150.0  # seconds until a group's contenders must be ready
+_READY_TIMEOUT = 90.0  # seconds until a group's contenders must be ready
 _CALL_TIMEOUT = 60.0  # seconds that a measured call may take
 
 
@@ -51,7 +51,8 @@ class Worker:
             },
         )
         self._lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         for line in self._process.stdout or []:
@@ -90,7 +91,11 @@ class Worker:
         """Ends the process."""
         self._process.kill()
         self._process.wait()
-        self._errors.close()
+        self._reader.join()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            with contextlib.suppress(OSError):  # what was still to be written has no reader
+                if stream is not None:
+                    stream.close()
 
 
 def measure_group(
@@ -160,11 +165,12 @@ def _measure(
             counts[name] = _calibrate(workers[name], results[name]["granularity"], seconds)
     for number in range(rounds + 1):
         for name in list(workers):
-            if number and time.monotonic() >= deadline:
-                continue  # at least one round of each
+            late = time.monotonic() >= deadline
+            if late and "step_s" in results[name]:
+                continue  # one round of each is enough then
             with _recorded(results[name], workers, name):
                 answer = workers[name].advance(counts[name])
-                if number or counts[name] == results[name]["granularity"]:
+                if number or late or counts[name] == results[name]["granularity"]:
                     results[name].setdefault("step_s", []).append(
                         answer.pop("seconds") / counts[name]
                     )

@@ -165,7 +165,7 @@ def make_loop(
 
     def run(carry: Carry, settings: RunSettings, arrays: Arrays, count: Array) -> Carry:
         def bodies(_: Array, carry: Carry) -> Carry:
-            for _ in range(unroll):
+            for _step in range(unroll):
                 carry = body(carry, settings, arrays)
             return carry
 

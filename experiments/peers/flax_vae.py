@@ -48,10 +48,11 @@ class Decoder(nn.Module):
 
 def negative_elbo(params: Any, x: Array, key: Array, num_latents: int, beta: float) -> Array:
     """The loss of a β-VAE with a Bernoulli likelihood, mean over the batch."""
-    mean, log_variance = Encoder(num_latents).apply({"params": params["encoder"]}, x)
+    posterior: Any = Encoder(num_latents).apply({"params": params["encoder"]}, x)
+    mean, log_variance = posterior
     noise = jax.random.normal(key, mean.shape)
     z = mean + jnp.exp(0.5 * log_variance) * noise
-    logits = Decoder().apply({"params": params["decoder"]}, z)
+    logits: Any = Decoder().apply({"params": params["decoder"]}, z)
     bce = optax.sigmoid_binary_cross_entropy(logits, x).sum()
     kl = 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance).sum()
     return (bce + beta * kl) / len(x)
