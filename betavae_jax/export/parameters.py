@@ -28,7 +28,7 @@ def write_safetensors(representation: Representation, folder: pathlib.Path) -> N
     safetensors = import_optional("safetensors.numpy", "export", "to write parameters")
     leaves = flatten_leaves(representation.params)
     plain = {name: np.asarray(leaf, order="C") for name, leaf in leaves.items()}
-    safetensors.save_file(plain, folder / PARAMETERS)
+    (folder / PARAMETERS).write_bytes(safetensors.save(plain))  # save_file's is the owner's alone
 
 
 def load_exported(folder: str | os.PathLike[str]) -> Representation:
