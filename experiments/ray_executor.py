@@ -72,13 +72,14 @@ def on_cluster(address: str | None = None) -> Iterator[Executor]:
       InputError: If Ray is not installed, or there is no such cluster.
     """
     handler = signal.getsignal(signal.SIGTERM)
+    if address is None:
+        _protect()  # before Ray is imported: it reads its mode then
     ray = _import_ray()
     if address is not None:
         _check_address(address)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:
-            _protect()
             ray.init("local", include_dashboard=False, object_store_memory=_STORE, **quiet)
         else:
             ray.init(address, **quiet)
@@ -198,8 +199,9 @@ def _drive(
     looked = time.monotonic()
     try:
         while (running or held) and not signals:
-            done = ray.wait(list(running), timeout=1.0)[0] if running else time.sleep(1.0) or []
-            for ref in done:
+            if not running:
+                time.sleep(1.0)
+            for ref in ray.wait(list(running), timeout=1.0)[0] if running else []:
                 number = running.pop(ref)
                 end = _result(ray, ref, number)
                 if end.status == "finished":

@@ -91,7 +91,7 @@ def plan_task(cwd: str, workdir: pathlib.Path, study: Study, choices: dict[str, 
     return _guarded(cwd, lambda: plan_study(workdir, study, **choices))
 
 
-def pack_task(cwd: str, workdir: pathlib.Path, number: int, bits: dict[str, bool]) -> Any:
+def pack_task(cwd: str, workdir: pathlib.Path, number: int, bits: dict[str, Any]) -> Any:
     """Calls `run_pack` in the directory `cwd`."""
     return _guarded(cwd, lambda: run_pack(workdir, number, **bits))
 

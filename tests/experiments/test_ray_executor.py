@@ -149,6 +149,24 @@ def test_flags_that_exclude_each_other(flags, reason, tmp_path):
     assert not (tmp_path / "w").exists()
 
 
+@needs_ray
+def test_a_cluster_of_our_own_is_protected_and_leaves_nothing_at_home(tmp_path):
+    code = (
+        "import os\n"
+        "from experiments.ray_executor import on_cluster\n"
+        "with on_cluster():\n"
+        "    import ray\n"
+        "    print(ray.cluster_resources()['CPU'] >= 1, os.environ['RAY_AUTH_MODE'])\n"
+    )
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    env |= {"HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=90
+    )
+    assert (ended.returncode, ended.stdout) == (0, "True token\n"), ended.stderr[-2000:]
+    assert not (tmp_path / ".ray").exists()
+
+
 def sweep(workdir, env, *flags):
     command = [sys.executable, "-m", "experiments.sweep", f"--workdir={workdir}", *flags]
     return subprocess.run(
