@@ -144,8 +144,9 @@ def _write_texts(archive: zipfile.ZipFile, name: str, texts: list[str]) -> None:
 def _open_csv(path: pathlib.Path, columns: Columns) -> Iterator[Write]:
     from pyarrow import csv
 
-    with csv.CSVWriter(path, _schema(columns)) as writer:
-        yield lambda codes: writer.write_table(_table(codes, columns))
+    schema = _schema(columns)
+    with csv.CSVWriter(path, schema) as writer:
+        yield lambda codes: writer.write_table(_table(codes, columns, schema))
 
 
 @contextlib.contextmanager
@@ -154,7 +155,8 @@ def _open_parquet(path: pathlib.Path, columns: Columns) -> Iterator[Write]:
     from pyarrow import parquet
 
     waiting: list[Any] = []
-    with parquet.ParquetWriter(path, _schema(columns)) as writer:
+    schema = _schema(columns)
+    with parquet.ParquetWriter(path, schema) as writer:
 
         def flush() -> None:
             if waiting:
@@ -162,7 +164,7 @@ def _open_parquet(path: pathlib.Path, columns: Columns) -> Iterator[Write]:
                 waiting.clear()
 
         def write(codes: Codes) -> None:
-            waiting.append(_table(codes, columns))
+            waiting.append(_table(codes, columns, schema))
             if sum(len(table) for table in waiting) >= _GROUP:
                 flush()
 
@@ -186,7 +188,7 @@ def _schema(columns: Columns) -> Any:
     return pyarrow.schema(fields + [(name, pyarrow.float32()) for name in latents])
 
 
-def _table(codes: Codes, columns: Columns) -> Any:
+def _table(codes: Codes, columns: Columns, schema: Any) -> Any:
     import pyarrow
 
     texts = [codes.names] if columns.has_names else []
@@ -194,7 +196,7 @@ def _table(codes: Codes, columns: Columns) -> Any:
     arrays = [pyarrow.array(text, pyarrow.string()) for text in texts]
     for values in (codes.factors, codes.mean, codes.log_variance):
         arrays += [pyarrow.array(np.ascontiguousarray(column)) for column in values.T]
-    return pyarrow.Table.from_arrays(arrays, schema=_schema(columns))
+    return pyarrow.Table.from_arrays(arrays, schema=schema)
 
 
 WRITERS: dict[str, Callable[[pathlib.Path, Columns], contextlib.AbstractContextManager[Write]]] = {
