@@ -63,8 +63,12 @@ def main() -> int:
                      f"{'both' if codes else 'neither'}")  # fmt: skip
 
 
+def _asked() -> list[str]:
+    return ["fast"] if METRICS.value is None else METRICS.value
+
+
 def _score_codes(path: pathlib.Path, effort: Effort) -> int:
-    names = expand_names(METRICS.value or ["fast"], baselines=False)
+    names = expand_names(_asked(), baselines=False)
     output = pathlib.Path(OUTPUT.value) if OUTPUT.value else None
     if output and not output.parent.is_dir():
         raise InputError(f"expected --output in a folder that exists; got {output}")
@@ -78,7 +82,7 @@ def _score_codes(path: pathlib.Path, effort: Effort) -> int:
 
 
 def _score_directory(workdir: pathlib.Path, effort: Effort) -> int:
-    names = expand_names(METRICS.value or ["fast"])
+    names = expand_names(_asked())
     read_config(workdir)  # before the lock, which would make the directory
     cli.exclude_nondeterministic_operations()
     with locked(workdir):

@@ -90,8 +90,8 @@ def _study(workdir: pathlib.Path, given: dict[str, Any]) -> Study:
             raise InputError(
                 "expected --study, --objective or a --workdir that holds a study; got none"
             )
-        metrics = given.get("metrics")
-        return standing._replace(metrics=check_metrics(metrics)) if metrics else standing
+        given = {"metrics": standing.metrics, **given}
+        return standing._replace(metrics=check_metrics(list(given["metrics"])))
     if _STUDY.value is None:
         return make_study({"sweep": [{"objective": "beta_vae"}]}, given)
     if "sweep" in given:
