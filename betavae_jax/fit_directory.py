@@ -10,7 +10,7 @@ from betavae_jax.codes import Bound, make_bound
 from betavae_jax.fit import Fitted, Hooks, carry_template, feed_of, fit
 from betavae_jax.population import num_runs
 from betavae_jax.runs.checkpoints import open_checkpoints
-from betavae_jax.runs.directory import CHECKPOINTS, LOG, RESULTS
+from betavae_jax.runs.directory import CHECKPOINTS, LOG, RESULTS, check_steps
 from betavae_jax.runs.records import append_log, cut_log, log_lines
 from betavae_jax.runs.settings import Experiment
 from betavae_jax.runs.tensorboard import Events, no_events, open_events
@@ -53,12 +53,11 @@ def fit_directory(
     checkpoints = open_checkpoints(workdir / CHECKPOINTS, keep=settings.keep_checkpoints)
     start = checkpoints.restore(template)
     step = start[0] if start else 0
-    if step > settings.num_steps:
+    try:
+        check_steps(workdir, step, settings._asdict())
+    except InputError:
         feed.close()
-        raise InputError(
-            f"expected num_steps of at least {step}, which {workdir} has done; "
-            f"got {settings.num_steps}"
-        )
+        raise
     cut_log(workdir / LOG, step)
     events = no_events()
     if step < settings.num_steps:

@@ -12,8 +12,6 @@ import numpy as np
 
 from betavae_jax.checks import InputError, check_at_least, check_shape
 from betavae_jax.coding import Coding, as_key, make_coding, map_rows
-from betavae_jax.data import load_dataset
-from betavae_jax.data.vectors import VectorArrays
 from betavae_jax.examples import Scale, check_examples
 from betavae_jax.factor_codes import (
     FactorCodes,
@@ -261,8 +259,7 @@ def load(workdir: str | os.PathLike[str], run: int = 0) -> Representation:
     """Loads one run of a run directory from its latest whole checkpoint.
 
     Neither the data set nor the training program is built, and nothing is written: the
-    directory may be in training. Only of vectors is the data read, for how they were
-    standardised.
+    directory may be in training.
 
     Args:
       workdir: A run directory, finished or not.
@@ -284,12 +281,14 @@ def load(workdir: str | os.PathLike[str], run: int = 0) -> Representation:
         image_shape=read.x_shape,
         num_latents=read.settings.num_latents,
         params=jax.device_put(read.params),
-        scale=_read_scale(read.settings) if len(read.x_shape) == 1 else None,
+        scale=_scale_of(read.config),
     )
 
 
-def _read_scale(settings: Settings) -> Scale | None:
-    arrays = load_dataset(settings.dataset, **settings.data).train.arrays
-    if not isinstance(arrays, VectorArrays):
+def _scale_of(config: Mapping[str, Any]) -> Scale | None:
+    """How vectors were standardised; None for images, and for sets that are not."""
+    standardized = config["program"].get("standardized")
+    if standardized is None:
         return None
-    return Scale(np.asarray(arrays.mean), np.asarray(arrays.scale))
+    return Scale(*(np.asarray(standardized[name], np.float32) for name in ("mean", "scale")))
+

@@ -84,7 +84,7 @@ def _use_every_core() -> None:
     every core. Nothing changes where `XLA_FLAGS` or `JAX_NUM_CPU_DEVICES` say otherwise.
     """
     asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if asked or jax.config.jax_num_cpu_devices != _UNSET:
+    if asked or jax.config.values["jax_num_cpu_devices"] != _UNSET:
         return
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 

@@ -100,7 +100,7 @@ def read_latest(directory: pathlib.Path) -> tuple[int, dict[str, np.ndarray]] | 
 
     tried: set[int] = set()
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-        while steps := _steps_in(directory) - tried:
+        while steps := steps_in(directory) - tried:
             step = max(steps)
             tried.add(step)
             try:
@@ -113,7 +113,8 @@ def read_latest(directory: pathlib.Path) -> tuple[int, dict[str, np.ndarray]] | 
     return None
 
 
-def _steps_in(directory: pathlib.Path) -> set[int]:
+def steps_in(directory: pathlib.Path) -> set[int]:
+    """The steps of the checkpoints in a directory, which need not exist."""
     return {int(path.name) for path in directory.glob("*") if path.name.isdecimal()}
 
 

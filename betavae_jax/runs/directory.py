@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from betavae_jax.checks import InputError
+from betavae_jax.runs.checkpoints import steps_in
 from betavae_jax.runs.machine import FORMAT
 from betavae_jax.runs.records import write_json
 from betavae_jax.runs.settings import MUTABLE
@@ -52,6 +53,16 @@ def check_directory(
     if overwrite or CONFIG not in entries:
         return
     _check_identity(workdir, read_config(workdir), config, allow_inexact_resume)
+    check_steps(workdir, max(steps_in(workdir / CHECKPOINTS), default=0), config["settings"])
+
+
+def check_steps(workdir: pathlib.Path, done: int, settings: Mapping[str, Any]) -> None:
+    """Raises InputError where a directory has done more steps than are wished for."""
+    if done > settings["num_steps"]:
+        raise InputError(
+            f"expected num_steps of at least {done}, which {workdir} has done; "
+            f"got {settings['num_steps']}"
+        )
 
 
 def _check_identity(

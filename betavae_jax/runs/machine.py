@@ -7,7 +7,9 @@ import platform
 from typing import Any
 
 import jax
+import numpy as np
 
+from betavae_jax.data.vectors import VectorArrays
 from betavae_jax.runs.leaves import sha256_of_tree
 from betavae_jax.runs.settings import Experiment
 from betavae_jax.training import data_shape
@@ -48,13 +50,20 @@ def describe_program(
         varies from call to call; CPUs have none.
     """
     machine = describe_machine(deterministic=deterministic)
+    arrays = experiment.splits.train.arrays
     return {
         **{name: machine[name] for name in ("format", "versions", "device_kind")},
         "vectorized_runs": vectorized_runs,
         "deterministic": machine["deterministic"],
-        "data_sha256": sha256_of_tree(experiment.splits.train.arrays),
+        "data_sha256": sha256_of_tree(arrays),
         "x_shape": list(data_shape(experiment.splits.train)),
+        **({"standardized": _moments(arrays)} if isinstance(arrays, VectorArrays) else {}),
     }
+
+
+def _moments(arrays: VectorArrays) -> dict[str, list[float]]:
+    """What brings vectors back to the values that were read: mean and scale of each feature."""
+    return {name: np.asarray(getattr(arrays, name)).tolist() for name in ("mean", "scale")}
 
 
 def _cpu_model() -> str:

@@ -208,8 +208,10 @@ def test_another_configuration_is_refused(invoke, straight):
     assert "coefficients was {'beta': [4.0]}, is {'beta': [5.0]}" in errors
     assert "seed was [0], is [3]" in errors
     assert errors.count("\n") == 1
+    kept = (straight / "flags.txt").read_text()
     code, _, errors = invoke(*SMALL, "--num_steps=200", f"--workdir={straight}")
     assert (code, errors.count("\n")) == (2, 1)
+    assert (straight / "flags.txt").read_text() == kept
     assert "expected num_steps of at least 400" in errors
     assert results_of(straight)[0]["step"] == 400
 
