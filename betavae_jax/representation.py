@@ -291,4 +291,3 @@ def _scale_of(config: Mapping[str, Any]) -> Scale | None:
     if standardized is None:
         return None
     return Scale(*(np.asarray(standardized[name], np.float32) for name in ("mean", "scale")))
-
