@@ -34,7 +34,7 @@ from betavae_jax.runs.records import write_json
 from experiments import cli, score_flags, score_table
 from experiments.directory import standing_results
 from experiments.file_flags import OUTPUT
-from experiments.score_flags import METRICS, NUM_TEST, NUM_TRAIN
+from experiments.score_flags import NUM_TEST, NUM_TRAIN, asked_metrics
 
 for module in (cli, score_flags):
     flags.adopt_module_key_flags(module)  # so that --help shows them
@@ -63,12 +63,8 @@ def main() -> int:
                      f"{'both' if codes else 'neither'}")  # fmt: skip
 
 
-def _asked() -> list[str]:
-    return ["fast"] if METRICS.value is None else METRICS.value
-
-
 def _score_codes(path: pathlib.Path, effort: Effort) -> int:
-    names = expand_names(_asked(), baselines=False)
+    names = expand_names(asked_metrics(), baselines=False)
     output = pathlib.Path(OUTPUT.value) if OUTPUT.value else None
     if output and not output.parent.is_dir():
         raise InputError(f"expected --output in a folder that exists; got {output}")
@@ -82,7 +78,7 @@ def _score_codes(path: pathlib.Path, effort: Effort) -> int:
 
 
 def _score_directory(workdir: pathlib.Path, effort: Effort) -> int:
-    names = expand_names(_asked())
+    names = expand_names(asked_metrics())
     read_config(workdir)  # before the lock, which would make the directory
     cli.exclude_nondeterministic_operations()
     with locked(workdir):
