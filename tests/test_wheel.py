@@ -62,7 +62,8 @@ def test_what_the_readme_shows_works_outside_the_checkout(wheel, tmp_path):
     call(sys.executable, "-m", "venv", "venv", cwd=tmp_path)
     python = tmp_path / "venv" / "bin" / "python"
     call(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-         "--constraint", ROOT / "constraints.txt", f"{wheel}[export,sklearn]", cwd=tmp_path)  # fmt: skip
+         "--constraint", ROOT / "constraints.txt", f"{wheel}[export,sklearn]",
+         cwd=tmp_path)  # fmt: skip
     where = call(python, "-c", "import betavae_jax; print(betavae_jax.__file__)", cwd=tmp_path)
     assert str(tmp_path / "venv") in where
     assert "report:" in call(python, "-m", "experiments.train", *TRAIN.split(), cwd=tmp_path)
