@@ -59,8 +59,18 @@ def _rates_gpu(_: Known) -> dict[str, Entry]:
 
 
 def _one_run_cpu(_: Known) -> dict[str, Entry]:
+    # A scan of ten such convolutions takes half a minute: it has a group of its own.
+    peers = _peers(on_gpu=False)
+    del peers["Flax, scan"]
     forms = {"ours, space_to_depth": ours({"form": "space_to_depth"})}
-    return {"ours, matmul": ours({"form": "matmul"}), **forms, **_peers(on_gpu=False)}
+    return {"ours, matmul": ours({"form": "matmul"}), **forms, **peers}
+
+
+def _scan_cpu(_: Known) -> dict[str, Entry]:
+    return {
+        "ours, matmul": ours({"form": "matmul"}),
+        "Flax, scan": Entry("flax", {"in_scan": True}),
+    }
 
 
 def _one_run_gpu(_: Known) -> dict[str, Entry]:
@@ -173,7 +183,7 @@ GPU = (
 )
 CPU = (
     Group("rates", "Rates of this machine", _rates_cpu),
-    Group("one_run", "One run", _one_run_cpu, 7, 0.8),
+    Group("one_run", "One run", _one_run_cpu, 5, 1.2),
     Group("parts_1", "Parts of a step", lambda known: _parts(known, runs=1), 5, 0.5),
     Group(
         "scaling_in_turn",
@@ -187,5 +197,6 @@ CPU = (
         lambda known: _scaling(known, (1, 2, 4, 8, 16), vectorized=True),
         3,
     ),
+    Group("scan", "One run, beside Flax in a scan", _scan_cpu, 1),
 )
 SUITES = {"cpu": CPU, "gpu": GPU}

@@ -46,8 +46,6 @@ def run_suite(name: str, budget: float, output: pathlib.Path, only: list[str]) -
             together=group.together,
         )
         figures["titles"][group.name] = group.title
-        known[group.name].setdefault("seconds", {})["group_s"] = time.monotonic() - started
-        del known[group.name]["seconds"]
         figures.setdefault("group_seconds", {})[group.name] = time.monotonic() - started
         write_json(output, figures)
         print(f"# {group.title}: {time.monotonic() - started:.0f} s", flush=True)
