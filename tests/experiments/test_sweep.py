@@ -18,6 +18,8 @@ import jax
 import pytest
 
 from betavae_jax.runs.directory import locked
+from betavae_jax.study.grid import make_study
+from betavae_jax.study.plan import describe_plan
 from experiments import packs, sweep
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -156,7 +158,10 @@ def test_killed_and_as_two_shards_equals_straight(straight, tmp_path):
     assert digests(tmp_path / "shared") == digests(straight)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 75), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+)
 def test_a_signal_saves_and_says_how_to_go_on(straight, tmp_path, number, code):
     workdir = tmp_path / "study"
     shutil.copytree(straight, workdir)
@@ -305,17 +310,15 @@ def test_memory_that_holds_no_run_is_named(invoke, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_measured_stands_in_the_plan(invoke, tmp_path, monkeypatch):
+def test_what_is_measured_stands_in_the_plan(tmp_path, monkeypatch):
     monkeypatch.setattr("betavae_jax.study.measure._SECONDS_TIMED", 0.01)
-    workdir = tmp_path / "study"
-    code, output, errors = invoke(
-        f"--workdir={workdir}", *SMALL, "--objective=vae", "--seed=0,1,2", "--metrics=none"
-    )
-    assert code == 0, errors
-    plan = json.loads((workdir / "plan.json").read_text())
-    assert plan["runs_per_device"] == 2  # three seeds on two devices
-    assert plan["measured"][0]["images_per_second"] > 0
-    assert "images/s by runs a device 2: " in output
+    shape = {"batch_size": 8, "num_latents": 2, "network": "mlp", "seed": [0, 1, 2]}
+    study = make_study({"sweep": [{"objective": "vae"}], "settings": shape, "metrics": ["none"]})
+    _, plan = packs.plan_study(tmp_path / "study", study)
+    assert plan.runs_per_device == 2  # three seeds on two devices
+    assert plan.measured[0]["images_per_second"] > 0
+    line = describe_plan(tmp_path, study, plan)
+    assert "3 runs of vae in 1 pack; images/s by runs a device 2: " in line
 
 
 def test_another_study_plan_or_machine_is_refused(invoke, straight, tmp_path):
