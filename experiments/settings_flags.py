@@ -1,5 +1,6 @@
 """A flag for each setting of an experiment, made from the registries themselves."""
 
+import functools
 import math
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +34,7 @@ _KINDS: dict[str, Mapping[str, Any]] = {
 _NESTED = ("coefficients", "data", "schedules", *(f"{kind}_settings" for kind in _KINDS))
 
 
+@functools.cache  # drivers may share a process
 def define_settings() -> None:
     """Defines the flags of an experiment."""
     default = Settings()

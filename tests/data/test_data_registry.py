@@ -107,7 +107,7 @@ def test_importing_loads_no_readers_and_starts_no_backend():
 import sys
 import betavae_jax.data
 from jax._src import xla_bridge
-heavy = {"tensorflow_datasets", "tensorflow", "PIL", "h5py", "matplotlib", "array_record", "tqdm",
+heavy = {"tensorflow_datasets", "tensorflow", "PIL", "h5py", "matplotlib", "array_record",
          "sklearn"}
 found = sorted(heavy & set(sys.modules)) + sorted(xla_bridge._backends)
 sys.exit(", ".join(found) or 0)

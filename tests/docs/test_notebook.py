@@ -53,7 +53,7 @@ def test_the_dot_goes_where_the_factor_says(notebook):
 def test_what_the_page_on_use_shows_runs(notebook, monkeypatch, shown_python):
     names, folder, _ = notebook
     monkeypatch.chdir(folder)
-    load, use = shown_python("docs/how-to/use.md")
+    load, use, _ = shown_python("docs/how-to/use.md")
     scope = {"images": names["images"][:3]}
     exec(load.replace("runs/NAME", "runs/notebook"), scope)
     exec(use, scope)
@@ -70,6 +70,14 @@ def test_what_the_page_on_use_shows_runs(notebook, monkeypatch, shown_python):
         "edit": (16, 16, 1),
         "elbo": (3,),
     }
+
+
+def test_what_it_shows_of_scikit_learn_runs(notebook, shown_python):
+    names, _, _ = notebook
+    scope = {"images": names["images"][:80]}
+    code = shown_python("docs/how-to/use.md")[2].replace("2_000", "3")
+    exec(f"import betavae_jax as bv\n{code}", scope)
+    assert scope["codes"].shape == (80, 10)
 
 
 @pytest.mark.parametrize("page", ["docs/how-to/own-images.md", "docs/how-to/score.md"])

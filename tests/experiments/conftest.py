@@ -21,7 +21,8 @@ def invoke_driver(monkeypatch, capsys):
             with pytest.raises(SystemExit) as exit_info:
                 cli.run(main)
         finally:
-            flagsaver.restore_flag_values(saved)
+            # Flags of modules that the driver was the first to import stay defined.
+            flagsaver.restore_flag_values({**flagsaver.save_flag_values(), **saved})
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         return exit_info.value.code, *capsys.readouterr()
