@@ -15,11 +15,7 @@ import betavae_jax as bv
 from betavae_jax.data import streams
 from betavae_jax.evaluation import load_codes
 from betavae_jax.export import code_files, encoding
-from betavae_jax.fit import program_of
-from betavae_jax.fit_directory import fit_directory
-from betavae_jax.runs.directory import locked, prepare_directory
-from betavae_jax.runs.machine import describe_program
-from betavae_jax.runs.settings import Settings, build, to_config
+from betavae_jax.runs.settings import Settings, build
 from experiments import encode
 
 NETWORK = {"network": "mlp", "network_settings": {"widths": "8", "decoder_widths": "8"}}
@@ -40,16 +36,8 @@ def invoke(invoke_driver):
     return functools.partial(invoke_driver, encode.main)
 
 
-def train(workdir, experiment):
-    with locked(workdir):
-        config = to_config(experiment.settings, describe_program(experiment, 1))
-        prepare_directory(workdir, config, {}, overwrite=False)
-        fit_directory(experiment, program_of(experiment), workdir, show_progress=False)
-    return workdir
-
-
 @pytest.fixture(scope="module")
-def workdir(make_experiment, tmp_path_factory):
+def workdir(make_experiment, tmp_path_factory, train):
     experiment = make_experiment(
         seed=[0, 1], num_steps=2, checkpoint_every=2, log_every=2, tensorboard=False, **NETWORK
     )
@@ -57,7 +45,7 @@ def workdir(make_experiment, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def on_vectors(tmp_path_factory):
+def on_vectors(tmp_path_factory, train):
     folder = tmp_path_factory.mktemp("vectors")
     np.save(folder / "x.npy", VECTORS)
     settings = Settings(

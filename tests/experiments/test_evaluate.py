@@ -8,12 +8,9 @@ import numpy as np
 import pytest
 
 from betavae_jax.evaluation import Score
-from betavae_jax.fit import program_of
-from betavae_jax.fit_directory import fit_directory
 from betavae_jax.metrics import mig
-from betavae_jax.runs.directory import locked, prepare_directory
-from betavae_jax.runs.machine import describe_program
-from betavae_jax.runs.settings import Settings, build, to_config
+from betavae_jax.runs.directory import locked
+from betavae_jax.runs.settings import Settings, build
 from experiments import evaluate, score_table
 
 SMALL = ("--num_train=400", "--num_test=150", "--jobs=1")
@@ -25,16 +22,8 @@ def invoke(invoke_driver):
     return functools.partial(invoke_driver, evaluate.main)
 
 
-def train(workdir, experiment):
-    with locked(workdir):
-        config = to_config(experiment.settings, describe_program(experiment, 1))
-        prepare_directory(workdir, config, {}, overwrite=False)
-        fit_directory(experiment, program_of(experiment), workdir, show_progress=False)
-    return workdir
-
-
 @pytest.fixture(scope="module")
-def trained(make_experiment, tmp_path_factory):
+def trained(make_experiment, tmp_path_factory, train):
     """Six steps of two runs on blobs; no results yet."""
     experiment = make_experiment(
         seed=[0, 1], num_steps=6, checkpoint_every=3, log_every=2, tensorboard=False, **NETWORK
@@ -96,7 +85,7 @@ def test_a_metric_that_is_refused_does_not_keep_others(invoke, workdir):
     )
 
 
-def test_without_factors_the_unsupervised_scores_remain(invoke, tmp_path):
+def test_without_factors_the_unsupervised_scores_remain(invoke, tmp_path, train):
     images = np.random.default_rng(0).random((64, 6)).astype(np.float32)
     np.savez(tmp_path / "x.npz", data=images)
     settings = Settings(
