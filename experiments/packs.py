@@ -32,6 +32,7 @@ from betavae_jax.study.plan import (
     check_machine,
     check_same_study,
     cut,
+    load_study,
     pack_directory,
     read_plan,
     read_study,
@@ -117,19 +118,6 @@ def run_pack(
         raise
     fitted = trained.fitted
     return PackEnd("stopped" if fitted.signal else "finished", fitted.step, fitted.signal)
-
-
-def load_study(workdir: pathlib.Path) -> tuple[Study, Plan]:
-    """Reads a study that has been planned.
-
-    Raises:
-      InputError: If there is none.
-    """
-    study = read_study(workdir)
-    plan = read_plan(workdir, study) if study else None
-    if study is None or plan is None:
-        raise InputError(f"expected {workdir} to be a study with a plan; it is none")
-    return study, plan
 
 
 def plan_study(

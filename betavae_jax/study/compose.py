@@ -7,7 +7,7 @@ from betavae_jax.runs.directory import REPORT, RESULTS, locked
 from betavae_jax.study.figures import draw_figures
 from betavae_jax.study.ledger import FINISHED, read_ledger
 from betavae_jax.study.page import write_page
-from betavae_jax.study.plan import pack_directory, read_plan, read_study
+from betavae_jax.study.plan import load_study, pack_directory, read_plan, read_study
 from betavae_jax.study.table import CSV, PARQUET, table_of, write_csv, write_parquet
 
 
@@ -45,10 +45,7 @@ def compose(workdir: pathlib.Path) -> pathlib.Path:
     Raises:
       InputError: If it is no study, or a pack is not finished.
     """
-    study = read_study(workdir)
-    plan = read_plan(workdir, study) if study else None
-    if study is None or plan is None:
-        raise InputError(f"expected {workdir} to be a study with a plan; it is none")
+    study, plan = load_study(workdir)
     states = read_ledger(workdir, study, plan)
     open_packs = [state.pack.number for state in states if state.state != FINISHED]
     if open_packs:

@@ -211,3 +211,16 @@ def _read(path: pathlib.Path) -> Any:
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise InputError(f"expected {path} of format {_FORMAT}; got another")
     return content
+
+
+def load_study(workdir: pathlib.Path) -> tuple[Study, Plan]:
+    """Reads a study that has been planned.
+
+    Raises:
+      InputError: If there is none.
+    """
+    study = read_study(workdir)
+    plan = read_plan(workdir, study) if study else None
+    if study is None or plan is None:
+        raise InputError(f"expected {workdir} to be a study with a plan; it is none")
+    return study, plan
