@@ -54,4 +54,6 @@ def linear_r_squared(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:
     fitted = design @ np.linalg.lstsq(design, target, rcond=None)[0]
     residual = np.square(target - fitted).sum(axis=0)
     total = np.square(target - target.mean(axis=0)).sum(axis=0)
-    return 1 - np.divide(residual, total, out=np.ones_like(total), where=total > 0)
+    # Not where the total is 0, which the rounding of the mean can miss.
+    varies = np.ptp(target, axis=0) > 0
+    return 1 - np.divide(residual, total, out=np.ones_like(total), where=varies)

@@ -37,7 +37,8 @@ def test_r_squared():
     assert linear_r_squared(GRID @ ROTATION, GRID) == pytest.approx([1, 1])
     assert linear_r_squared(GRID[:, :1], GRID) == pytest.approx([1, 0])
     np.testing.assert_allclose(linear_r_squared(np.ones((48, 3)), GRID), 0, atol=1e-12)
-    assert linear_r_squared(GRID, np.ones((48, 1))) == 0
+    for constant in (1.0, 0.1, 1 / 3):
+        assert linear_r_squared(GRID, np.full((48, 1), constant)) == 0
     rng = np.random.default_rng(0)
     codes, factor = rng.normal(size=(200, 1)), rng.normal(size=200)
     factor += codes[:, 0]
