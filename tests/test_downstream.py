@@ -236,6 +236,7 @@ def test_predictions_of_separate_factors_are_fair():
 ONE_FACTOR = (PERFECT[0], FACTORS[:, :1], PERFECT[2], FACTORS_TEST[:, :1])
 NAN = (np.where(PERFECT[0] > 0, np.nan, 0), *PERFECT[1:])
 SELDOM = np.concatenate([FACTORS[:, :1], np.arange(400)[:, None] // 395], axis=1)
+ONE_VALUE = (*PERFECT[:3], FACTORS_TEST * [1, 0])
 RARE = (PERFECT[0], SELDOM, PERFECT[2], np.minimum(FACTORS_TEST, 1))
 REFUSALS = [
     (downstream, PERFECT, {"predictors": ("svm",)}, "one of gbt, lightgbm, logistic; got 'svm'"),
@@ -248,6 +249,7 @@ REFUSALS = [
     (strong_generalisation, ONE_FACTOR, {}, "at least 2 factors; got 1"),
     (strong_generalisation, PERFECT, {"experiments": 0}, "at least 1; got 0"),
     (strong_generalisation, RARE, {}, "a classifier learns from one value"),
+    (strong_generalisation, ONE_VALUE, {}, "1 value of factor 1 in 200 rows of factors_test"),
     (fairness, ONE_FACTOR, {}, "at least 2 factors; got 1"),
     (fairness, PERFECT, {"points": 0}, "at least 1; got 0"),
     (fairness, PERFECT, {"predictor": "svm"}, "got 'svm'"),

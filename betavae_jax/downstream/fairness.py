@@ -5,16 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from betavae_jax.checks import InputError, check_at_least
+from betavae_jax.checks import check_at_least
 from betavae_jax.downstream.predictors import (
     Predict,
     check_predictor,
     describe_predictor,
+    distribution_of,
     fit_predictor,
 )
-from betavae_jax.metrics.classifiers import TREES
 from betavae_jax.metrics.results import Result, library_versions
-from betavae_jax.metrics.rows import check_train_and_test
+from betavae_jax.metrics.rows import check_num_factors, check_train_and_test, sizes_of
 from betavae_jax.metrics.sources import EncodeFn
 
 _SHUFFLES = 10
@@ -49,7 +49,7 @@ def fairness(
 
     Returns:
       The unfairness in [0, 1], lower is better: the total variation between the distribution of
-      predictions under a value of the sensitive factor and under all, mean over values,
+      predictions under a value of the sensitive factor and under all, mean over rows,
       sensitive factors and predicted ones. `scores` also has maxima, and where rows are grouped
       the value that the same predictions have when the sensitive factor is shuffled, which is
       what few rows a value alone amount to.
@@ -63,25 +63,9 @@ def fairness(
     check_predictor(predictor)
     check_at_least("points", points, 1, integer=True)
     arrays = check_train_and_test(codes_train, factors_train, codes_test, factors_test)
-    num_factors = arrays[1].shape[1]
-    if num_factors < 2:
-        raise InputError("expected at least 2 factors; got 1")
+    check_num_factors(arrays[1].shape[1])
     predicts = _fit_targets(arrays, predictor, jobs, seed)
-    mean, largest = np.full((2, num_factors, num_factors), np.nan)
-    shuffled = np.full((num_factors, num_factors), np.nan)
-    rng = np.random.default_rng(seed)
-    for sensitive in range(num_factors):
-        if encode_fn is None:
-            x, groups = arrays[2], arrays[3][:, sensitive]
-        else:
-            x, groups = _intervene(arrays, sensitive, encode_fn, points)
-        for target in np.delete(np.arange(num_factors), sensitive):
-            predicted = predicts[target](x)
-            at = (target, sensitive)
-            mean[at], largest[at] = total_variation(predicted, groups)
-            shuffled[at] = np.mean(
-                [total_variation(predicted, rng.permutation(groups))[0] for _ in range(_SHUFFLES)]
-            )
+    mean, largest, shuffled = _measure(arrays, predicts, encode_fn, points, seed)
     scores = {**_combine(mean, "mean_fairness"), **_combine(largest, "max_fairness")}
     if encode_fn is None:
         scores["mean_fairness:shuffled"] = float(np.nanmean(shuffled))
@@ -102,13 +86,10 @@ def fairness(
         interval=None,
         convention=f"Locatello 2019: total variation, the sensitive factor {how}; lower is "
         f"better; {describe_predictor(predictor, arrays[0].shape[1])}",
-        sizes={"train": len(arrays[0]), "test": len(arrays[2]), "latents": arrays[0].shape[1],
-               "factors": num_factors},
+        sizes=sizes_of(arrays),
         seed=seed,
-        versions=library_versions(
-            TREES[predictor].distribution if predictor in TREES else "scikit-learn"
-        ),
-    )  # fmt: skip
+        versions=library_versions(distribution_of(predictor)),
+    )
 
 
 def total_variation(predicted: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
@@ -141,6 +122,36 @@ def _fit_targets(
         delayed(fit_predictor)(predictor, arrays[0], column, seed) for column in arrays[1].T
     )
     return fitted
+
+
+def _measure(
+    arrays: tuple[np.ndarray, ...],
+    predicts: list[Predict],
+    encode_fn: EncodeFn | None,
+    points: int,
+    seed: int,
+) -> np.ndarray:
+    """Total variation `[3, K, K]` of predictions of a factor under another, NaN on the diagonal.
+
+    The mean over rows, the largest, and the mean where the groups of rows are shuffled.
+    """
+    num_factors = len(predicts)
+    measured = np.full((3, num_factors, num_factors), np.nan)
+    rng = np.random.default_rng(seed)
+    for sensitive in range(num_factors):
+        if encode_fn is None:
+            x, groups = arrays[2], arrays[3][:, sensitive]
+        else:
+            x, groups = _intervene(arrays, sensitive, encode_fn, points)
+        for target in np.delete(np.arange(num_factors), sensitive):
+            predicted = predicts[target](x)
+            measured[:2, target, sensitive] = total_variation(predicted, groups)
+            if encode_fn is None:
+                measured[2, target, sensitive] = np.mean(
+                    [total_variation(predicted, rng.permutation(groups))[0]
+                     for _ in range(_SHUFFLES)]
+                )  # fmt: skip
+    return measured
 
 
 def _intervene(

@@ -6,10 +6,15 @@ from typing import Any
 import numpy as np
 
 from betavae_jax.checks import InputError, check_at_least, check_unique
-from betavae_jax.downstream.predictors import check_predictor, describe_predictor, fit_predictor
-from betavae_jax.metrics.classifiers import TREES, check_installed
+from betavae_jax.downstream.predictors import (
+    check_predictor,
+    describe_predictor,
+    distribution_of,
+    fit_predictor,
+)
+from betavae_jax.metrics.classifiers import check_installed
 from betavae_jax.metrics.results import Result, influence_interval, library_versions
-from betavae_jax.metrics.rows import check_codes, check_enough, check_train_and_test
+from betavae_jax.metrics.rows import check_codes, check_enough, check_train_and_test, sizes_of
 
 LABELS = (10, 100, 1_000, 10_000)
 _HEADLINE = 100
@@ -63,7 +68,6 @@ def downstream(
     right = _fit_all(arrays, labels, predictors, jobs, seed)  # {(predictor, n): [M, K]}
     headline = right[predictors[0], _HEADLINE if _HEADLINE in labels else labels[-1]].mean(axis=1)
     value = float(headline.mean())
-    trees = [TREES[name].distribution for name in predictors if name in TREES]
     return Result(
         metric="downstream",
         value=value,
@@ -76,11 +80,10 @@ def downstream(
         interval=influence_interval(value, headline - value, "test rows"),
         convention="Locatello 2019: accuracy, mean over factors; "
         + "; ".join(describe_predictor(name, arrays[0].shape[1]) for name in predictors),
-        sizes={"train": len(arrays[0]), "test": len(arrays[2]), "latents": arrays[0].shape[1],
-               "factors": arrays[1].shape[1]},
+        sizes=sizes_of(arrays),
         seed=seed,
-        versions=library_versions("scikit-learn", *trees),
-    )  # fmt: skip
+        versions=library_versions("scikit-learn", *map(distribution_of, predictors)),
+    )
 
 
 def _check_labels(labels: Sequence[int]) -> list[int]:

@@ -41,6 +41,11 @@ def check_predictor(name: str) -> None:
     check_installed(TREES[name].module if name in TREES else "sklearn", "joblib")
 
 
+def distribution_of(name: str) -> str:
+    """The package that a predictor comes from, as its version is known by."""
+    return TREES[name].distribution if name in TREES else "scikit-learn"
+
+
 def describe_predictor(name: str, width: int) -> str:
     """A predictor's settings in words, for `width` features."""
     if name in TREES:

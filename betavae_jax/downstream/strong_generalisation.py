@@ -4,16 +4,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from betavae_jax.checks import InputError, check_at_least
+from betavae_jax.checks import check_at_least
 from betavae_jax.downstream.predictors import (
     Predict,
     check_predictor,
     describe_predictor,
+    distribution_of,
     fit_predictor,
 )
-from betavae_jax.metrics.classifiers import TREES
 from betavae_jax.metrics.results import Result, library_versions
-from betavae_jax.metrics.rows import check_every_value, check_train_and_test
+from betavae_jax.metrics.rows import (
+    check_every_value,
+    check_labels,
+    check_num_factors,
+    check_train_and_test,
+    sizes_of,
+)
 from betavae_jax.metrics.sources import EncodeFn
 
 _ROWS_PER_VALUE = 10
@@ -62,8 +68,8 @@ def strong_generalisation(
       that of ordinary training, and the strong generalisation gap, 1 − their ratio.
 
     Raises:
-      InputError: If K is 1, a factor value has fewer than 10 training rows where they are to be
-        grouped, or the rows cannot be scored.
+      InputError: If K is 1, a factor value has fewer than 10 training rows or the test rows have
+        one value of a factor alone where they are to be grouped, or the rows cannot be scored.
 
     References:
       Locatello et al. (2020), "A sober look at the unsupervised learning of disentangled
@@ -73,9 +79,9 @@ def strong_generalisation(
     check_at_least("experiments", experiments, 1, integer=True)
     arrays = check_train_and_test(codes_train, factors_train, codes_test, factors_test)
     num_factors = arrays[1].shape[1]
-    if num_factors < 2:
-        raise InputError("expected at least 2 factors; got 1")
+    check_num_factors(num_factors)
     if encode_fn is None:
+        check_labels(arrays[3], len(arrays[3]), "factors_test")  # else there may be no other value
         check_every_value(arrays[1], _ROWS_PER_VALUE, "a classifier learns from one value")
     rng = np.random.default_rng(seed)
     plans = [[_draw(rng, arrays[1], k) for _ in range(experiments)] for k in range(num_factors)]
@@ -102,13 +108,10 @@ def strong_generalisation(
         interval=None,
         convention=f"Locatello 2020: another factor {how}, tested on its other values; "
         f"{experiments} experiments a factor; {describe_predictor(predictor, arrays[0].shape[1])}",
-        sizes={"train": len(arrays[0]), "test": len(arrays[2]), "latents": arrays[0].shape[1],
-               "factors": num_factors},
+        sizes=sizes_of(arrays),
         seed=seed,
-        versions=library_versions(
-            TREES[predictor].distribution if predictor in TREES else "scikit-learn"
-        ),
-    )  # fmt: skip
+        versions=library_versions(distribution_of(predictor)),
+    )
 
 
 def _draw(rng: np.random.Generator, factors: np.ndarray, target: int) -> tuple[int, int]:

@@ -2,13 +2,10 @@
 
 import numpy as np
 
-from betavae_jax.checks import InputError, check_at_least
+from betavae_jax.checks import check_at_least
 from betavae_jax.metrics.classifiers import check_installed, fit_logistic
 from betavae_jax.metrics.results import Result, binomial_interval, library_versions
-from betavae_jax.metrics.sources import Generator, Source
-
-_POINTS_AT_ONCE = 500
-_POINTS_PER_FACTOR = 20
+from betavae_jax.metrics.sources import Generator, Source, check_points, in_parts
 
 
 def beta_vae_score(
@@ -38,11 +35,8 @@ def beta_vae_score(
       Higgins et al. (2017), "beta-VAE", section 3; the classifier is a logistic
       regression as in Locatello et al. (2019).
     """
-    if source.num_factors < 2:
-        raise InputError("expected at least 2 factors; got 1")
+    check_points(source, num_train, num_test)
     check_at_least("batch_size", batch_size, 1, integer=True)
-    for name, number in (("num_train", num_train), ("num_test", num_test)):
-        check_at_least(name, number, _POINTS_PER_FACTOR * source.num_factors, integer=True)
     check_installed("sklearn")
     rng = np.random.default_rng(seed)
     train_x, train_y = draw_features(source, rng, num_train, batch_size)
@@ -76,8 +70,7 @@ def draw_features(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws points of the score: features mean |z₁ − z₂| `[P, D]` and the factor shared `[P]`."""
     features, factors = [], []
-    for start in range(0, num_points, _POINTS_AT_ONCE):
-        points = min(_POINTS_AT_ONCE, num_points - start)
+    for points in in_parts(num_points):
         factor, first, second = source.draw_pairs(rng, points, batch_size)
         features.append(np.abs(first - second).mean(axis=1))
         factors.append(factor)

@@ -9,7 +9,7 @@ from scipy.special import entr
 from betavae_jax.checks import InputError, check_name
 from betavae_jax.metrics.classifiers import TREES, Trees, check_installed
 from betavae_jax.metrics.results import Result, library_versions
-from betavae_jax.metrics.rows import check_train_and_test
+from betavae_jax.metrics.rows import check_num_factors, check_train_and_test, sizes_of
 
 _SMALL = 1e-11  # the convention's addend: an unused latent or factor has importance spread evenly
 _ROUNDING = 1e-12
@@ -99,8 +99,7 @@ def dci(
     """
     check_name("trees", trees, TREES)
     arrays = check_train_and_test(codes_train, factors_train, codes_test, factors_test, latents=2)
-    if arrays[1].shape[1] < 2:
-        raise InputError("expected at least 2 factors; got 1")
+    check_num_factors(arrays[1].shape[1])
     kind = TREES[trees]
     check_installed(kind.module, "joblib")
     importance, train_accuracy, test_accuracy = _fit_factors(kind, arrays, jobs, seed)
@@ -120,8 +119,7 @@ def dci(
         matrices={"importance": importance},
         interval=None,
         convention=f"Eastwood & Williams 2018 as in Locatello 2019: {kind.convention}",
-        sizes={"train": len(arrays[0]), "test": len(arrays[2]),
-               "latents": importance.shape[0], "factors": importance.shape[1]},
+        sizes=sizes_of(arrays),
         seed=seed,
         versions=library_versions("scipy", kind.distribution),
     )  # fmt: skip

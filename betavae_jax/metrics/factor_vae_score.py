@@ -2,12 +2,9 @@
 
 import numpy as np
 
-from betavae_jax.checks import InputError, check_at_least
+from betavae_jax.checks import check_at_least
 from betavae_jax.metrics.results import Result, binomial_interval, library_versions
-from betavae_jax.metrics.sources import Generator, Source
-
-_POINTS_AT_ONCE = 500
-_POINTS_PER_FACTOR = 20
+from betavae_jax.metrics.sources import Generator, Source, check_points, in_parts
 
 
 def factor_vae_score(
@@ -41,13 +38,10 @@ def factor_vae_score(
       Kim & Mnih (2018), "Disentangling by factorising", section 4; pruning at 0.05 as in
       Locatello et al. (2019).
     """
-    if source.num_factors < 2:
-        raise InputError("expected at least 2 factors; got 1")
+    check_points(source, num_train, num_test)
     check_at_least("batch_size", batch_size, 2, integer=True)
     check_at_least("num_variance", num_variance, 100, integer=True)
     check_at_least("min_std", min_std, 0.0)
-    for name, number in (("num_train", num_train), ("num_test", num_test)):
-        check_at_least(name, number, _POINTS_PER_FACTOR * source.num_factors, integer=True)
     rng = np.random.default_rng(seed)
     codes, _ = source.draw(rng, num_variance)
     variance = np.where(np.ptp(codes, axis=0) > 0, codes.var(axis=0, ddof=1, dtype=np.float64), 0.0)
@@ -105,8 +99,7 @@ def draw_votes(
     """
     votes = np.zeros((source.num_factors, len(variance)), np.int64)
     latents = np.flatnonzero(active)
-    for start in range(0, num_points, _POINTS_AT_ONCE):
-        points = min(_POINTS_AT_ONCE, num_points - start)
+    for points in in_parts(num_points):
         factor, codes = source.draw_fixed(rng, points, batch_size)
         local = codes[..., latents].var(axis=1, ddof=1)  # [P, D]
         stillest = latents[np.argmin(local / variance[latents], axis=1)]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import digamma
 
-from betavae_jax.checks import InputError, check_at_least, check_name
+from betavae_jax.checks import check_at_least, check_name
 from betavae_jax.metrics.classifiers import check_installed, fit_logistic, standardise
 from betavae_jax.metrics.information import factor_entropies
 from betavae_jax.metrics.results import Result, library_versions
@@ -14,6 +14,7 @@ from betavae_jax.metrics.rows import (
     check_enough,
     check_every_value,
     check_labels,
+    check_num_factors,
     max_values,
 )
 
@@ -58,8 +59,7 @@ def infomec(
     check_at_least("neighbours", neighbours, 1, integer=True)
     codes = check_codes(codes)
     factors = check_labels(factors, len(codes))
-    if factors.shape[1] < 2:
-        raise InputError("expected at least 2 factors; got 1")
+    check_num_factors(factors.shape[1])
     if explicitness:
         check_installed("sklearn")
     values = max_values(factors)

@@ -3,7 +3,6 @@
 import numpy as np
 from scipy.stats import rankdata
 
-from betavae_jax.checks import InputError
 from betavae_jax.metrics.classifiers import check_installed, fit_logistic, standardise
 from betavae_jax.metrics.information import (
     discretise,
@@ -12,7 +11,13 @@ from betavae_jax.metrics.information import (
     pointwise_information,
 )
 from betavae_jax.metrics.results import Result, influence_interval, library_versions
-from betavae_jax.metrics.rows import check_enough, check_train_and_test, max_values
+from betavae_jax.metrics.rows import (
+    check_enough,
+    check_num_factors,
+    check_train_and_test,
+    max_values,
+    sizes_of,
+)
 
 
 def modularity(
@@ -47,9 +52,8 @@ def modularity(
       under the curve is not rescaled.
     """
     arrays = check_train_and_test(codes_train, factors_train, codes_test, factors_test)
-    codes_train, factors_train, codes_test, factors_test = arrays
-    if factors_train.shape[1] < 2:
-        raise InputError("expected at least 2 factors; got 1")
+    codes_train, factors_train, *_ = arrays
+    check_num_factors(factors_train.shape[1])
     values = max_values(factors_train)
     check_enough("rows", len(codes_train), bins * values, f"a table has {bins} × {values} cells")
     binned, labels = discretise(codes_train, bins), label_factors(factors_train)
@@ -73,8 +77,7 @@ def modularity(
         convention=f"Ridgeway & Mozer 2018 as in Locatello 2019: {bins} equal bins a code, "
         "factors not binned; logistic regression (C 1, lbfgs, 100 iterations) on z-scored "
         "codes, one-vs-rest ROC-AUC, not rescaled",
-        sizes={"train": len(codes_train), "test": len(codes_test),
-               "latents": codes_train.shape[1], "factors": factors_train.shape[1]},
+        sizes=sizes_of(arrays),
         seed=None,
         versions=library_versions("scipy", *(["scikit-learn"] if explicitness else [])),
     )  # fmt: skip

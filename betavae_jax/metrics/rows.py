@@ -111,6 +111,21 @@ def check_train_and_test(
     return codes_train, factors_train, codes_test, factors_test
 
 
+def sizes_of(
+    arrays: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+) -> dict[str, int]:
+    """The sizes of a result, of the four arrays that `check_train_and_test` returns."""
+    codes_train, factors_train, codes_test, _ = arrays
+    return {"train": len(codes_train), "test": len(codes_test),
+            "latents": codes_train.shape[1], "factors": factors_train.shape[1]}  # fmt: skip
+
+
+def check_num_factors(number: int) -> None:
+    """Raises InputError where one factor alone is known, of what compares factors."""
+    if number < 2:
+        raise InputError(f"expected at least 2 factors; got {number}")
+
+
 def max_values(factors: np.ndarray) -> int:
     """The number of distinct values of the factor `[N, K]` that takes the most."""
     return max(len(np.unique(column)) for column in factors.T)

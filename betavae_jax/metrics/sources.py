@@ -1,13 +1,21 @@
 """Where metrics that hold a factor fixed get their codes: a simulator, or rows that exist."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from betavae_jax.checks import InputError
-from betavae_jax.metrics.rows import check_codes, check_every_value, check_labels
+from betavae_jax.checks import InputError, check_at_least
+from betavae_jax.metrics.rows import (
+    check_codes,
+    check_every_value,
+    check_labels,
+    check_num_factors,
+)
 from betavae_jax.types import FactorSpace
+
+_POINTS_AT_ONCE = 500
+_POINTS_PER_FACTOR = 20
 
 Generator = np.random.Generator
 EncodeFn = Callable[[np.ndarray], np.ndarray]  # factors [n, K] int64 -> codes [n, D]
@@ -28,6 +36,19 @@ class Source(NamedTuple):
     draw_pairs: Callable[[Generator, int, int], tuple[np.ndarray, np.ndarray, np.ndarray]]
     # ^ (rng, P, B) -> factor [P], codes [P, B, D] twice: row by row they share the factor's value
     description: str
+
+
+def check_points(source: Source, num_train: int, num_test: int) -> None:
+    """Raises InputError unless there are two factors, and 20 points for each to train and test."""
+    check_num_factors(source.num_factors)
+    for name, number in (("num_train", num_train), ("num_test", num_test)):
+        check_at_least(name, number, _POINTS_PER_FACTOR * source.num_factors, integer=True)
+
+
+def in_parts(num_points: int) -> Iterator[int]:
+    """Cuts a number of points into those that are drawn at once."""
+    for start in range(0, num_points, _POINTS_AT_ONCE):
+        yield min(_POINTS_AT_ONCE, num_points - start)
 
 
 def simulator(encode_fn: EncodeFn, space: FactorSpace) -> Source:
