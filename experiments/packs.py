@@ -9,14 +9,20 @@ from typing import Any, NamedTuple
 import jax
 
 from betavae_jax.checks import InputError
-from betavae_jax.evaluation import Effort
+from betavae_jax.evaluation import Effort, encode_drawn
 from betavae_jax.fit import carry_template, feed_of, program_of
 from betavae_jax.population import num_runs, take_rows
 from betavae_jax.runs.directory import FIGURES, REPORT, BusyError, locked
 from betavae_jax.runs.machine import describe_machine
 from betavae_jax.runs.settings import Experiment, Settings, build, load_splits
 from betavae_jax.study.grid import Study, settle_metrics
-from betavae_jax.study.ledger import FINISHED, read_pack
+from betavae_jax.study.ledger import (
+    FINISHED,
+    has_codes,
+    is_ranked_later,
+    read_pack,
+    scored_in_pack,
+)
 from betavae_jax.study.measure import (
     Measured,
     choose_count,
@@ -39,6 +45,7 @@ from betavae_jax.study.plan import (
     write_plan,
     write_study,
 )
+from betavae_jax.study.ranking import save_codes
 from betavae_jax.study.table import CSV, PARQUET
 from betavae_jax.training import Program
 from betavae_jax.types import Splits
@@ -46,6 +53,7 @@ from experiments.directory import train_directory
 
 _OURS = (STUDY, PLAN, PACKS, CSV, PARQUET, FIGURES, REPORT, ".lock")
 _DATA = ("dataset", "data", "test_fraction", "held_out", "correlated")
+_TAKING_TURNS = ("cpu",)  # backends on which one more run of a device needs next to no memory
 _SECONDS_MEASURED = {"cpu": 15.0}  # where runs take turns there is little to find
 _SECONDS_ELSEWHERE = 300.0
 
@@ -98,15 +106,16 @@ def run_pack(
         settings=whole.settings._replace(rows=f"{pack.first}:{pack.last}"),
         runs=take_rows(whole.runs, pack.first, pack.last),
     )
+    folder = pack_directory(workdir, number)
     try:
         trained = train_directory(
             experiment,
-            pack_directory(workdir, number),
+            folder,
             program=_program(_key(study.sweeps[pack.sweep]), pack.num_runs),
             allow_inexact_resume=allow_inexact_resume,
             deterministic=deterministic,
             report=False,
-            metrics=study.metrics,
+            metrics=scored_in_pack(study, pack),
             effort=Effort(study.num_train, study.num_test),
             on_chunk=on_chunk,
         )
@@ -117,7 +126,14 @@ def run_pack(
             raise InputError(_does_not_fit(study, pack.sweep, pack.num_runs)) from None
         raise
     fitted = trained.fitted
-    return PackEnd("stopped" if fitted.signal else "finished", fitted.step, fitted.signal)
+    if fitted.signal:
+        return PackEnd("stopped", fitted.step, fitted.signal)
+    if is_ranked_later(study, pack):
+        with locked(folder, wait=True):
+            if not has_codes(folder, study, pack):
+                effort = Effort(study.num_train, study.num_test)
+                save_codes(folder, encode_drawn(experiment, trained.program, fitted.carry, effort))
+    return PackEnd("finished", fitted.step, 0)
 
 
 def plan_study(
@@ -153,7 +169,7 @@ def plan_study(
     with locked(workdir, wait=True):
         plan = read_plan(workdir, study) if read_study(workdir) else None
         if plan is None:
-            measured = [] if runs_per_device else _measure(study)
+            measured = _measure(study, runs_per_device)
             count = runs_per_device or _choose(study, measured)
             devices = jax.local_device_count()
             plan = Plan(
@@ -196,16 +212,23 @@ def _machine(deterministic: bool) -> dict[str, Any]:
     return machine
 
 
-def _measure(study: Study) -> list[Measured]:
-    """Measures the sweep whose runs are the largest."""
-    settings = study.sweeps[_heaviest(study)]
-    experiment = _build(_key(settings))
+def _measure(study: Study, given: int | None) -> list[Measured]:
+    """Measures the sweep whose runs are the largest; a given count too, where it may not fit."""
+    backend, devices = jax.default_backend(), jax.local_device_count()
+    if given and backend in _TAKING_TURNS:
+        return []
+    sweep = _heaviest(study)
     most = max(num_runs(_build(_key(s)).runs) for s in study.sweeps)
-    on_cpu = jax.default_backend() == "cpu"
-    devices = jax.local_device_count()
-    counts = counts_to_try(most, _most_seeds(study), devices, takes_turns=on_cpu)
-    seconds = _SECONDS_MEASURED.get(jax.default_backend(), _SECONDS_ELSEWHERE)
-    return measure_counts(experiment, counts, seconds=seconds)
+    if given:
+        counts = [min(given, -(-most // devices))]
+    else:
+        turns = backend in _TAKING_TURNS
+        counts = counts_to_try(most, _most_seeds(study), devices, takes_turns=turns)
+    seconds = _SECONDS_MEASURED.get(backend, _SECONDS_ELSEWHERE)
+    measured = measure_counts(_build(_key(study.sweeps[sweep])), counts, seconds=seconds)
+    if given and measured[0].images_per_second is None:
+        raise InputError(_does_not_fit(study, sweep, counts[0]))
+    return measured
 
 
 def _choose(study: Study, measured: list[Measured]) -> int:

@@ -2,18 +2,30 @@
 
 from betavae_jax.evaluation.codes_file import load_codes
 from betavae_jax.evaluation.names import expand_names, needs_factors
-from betavae_jax.evaluation.population_scores import score_population
+from betavae_jax.evaluation.population_scores import encode_drawn, score_population
+from betavae_jax.evaluation.ranking import rank_runs
 from betavae_jax.evaluation.results import evaluate
-from betavae_jax.evaluation.scores import GRID_LIMIT, Effort, Score, score_codes
+from betavae_jax.evaluation.scores import (
+    GRID_LIMIT,
+    Effort,
+    Score,
+    outcome_of,
+    say,
+    score_codes,
+)
 
 __all__ = [
     "GRID_LIMIT",
     "Effort",
     "Score",
+    "encode_drawn",
     "evaluate",
     "expand_names",
     "load_codes",
     "needs_factors",
+    "outcome_of",
+    "rank_runs",
+    "say",
     "score_codes",
     "score_population",
 ]

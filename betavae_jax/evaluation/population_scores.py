@@ -18,6 +18,7 @@ from betavae_jax.evaluation.draws import (
     whole,
 )
 from betavae_jax.evaluation.names import BASELINES, needs_factors
+from betavae_jax.evaluation.ranking import rank_runs
 from betavae_jax.evaluation.scores import (
     Effort,
     Outcome,
@@ -27,7 +28,7 @@ from betavae_jax.evaluation.scores import (
     score_few_labels,
     score_rows,
 )
-from betavae_jax.metrics import Scored, evaluate_metrics
+from betavae_jax.metrics import Scored
 from betavae_jax.metrics.sources import EncodeFn, Source, grid_simulator
 from betavae_jax.population import num_runs
 from betavae_jax.runs.settings import Experiment
@@ -103,6 +104,18 @@ def score_population(
                 held = _hold(material.grid, run)
                 outcome = score_rows(name, _of_run(material.drawn, run), effort, *held)
             yield say(run, name, outcome, material.factor_names)
+
+
+def encode_drawn(
+    experiment: Experiment, program: Program, carry: Carry, effort: Effort
+) -> np.ndarray:
+    """The codes that UDR compares: of the rows that metrics are fitted to.
+
+    Returns:
+      Posterior means `[R, N, D]`.
+    """
+    train, _ = draw_rows(experiment, effort.num_train, effort.num_test, effort.seed)
+    return make_encoder(experiment, program, carry)(train)
 
 
 def _prepare(
@@ -205,21 +218,8 @@ def _hold(grid: _Grid | None, run: int) -> tuple[Source | None, EncodeFn | None]
 
 
 def _rank(experiment: Experiment, codes: np.ndarray, kl: np.ndarray) -> list[Scored]:
-    """UDR among runs that differ in their seed alone; among all, where a run has no such other."""
+    """UDR of every run."""
     settings = experiment.runs
     columns = [*settings.coefficients, settings.learning_rate]
     kinds = np.stack([np.asarray(column, np.float64) for column in columns], axis=1)
-    _, kind = np.unique(kinds, axis=0, return_inverse=True)
-    among = "runs that differ in their seed alone"
-    if np.bincount(kind).min() < 2:
-        kind, among = np.zeros_like(kind), "all runs of the population"
-    scored: dict[int, Scored] = {}
-    empty = np.zeros((codes.shape[1], 0), np.int64)
-    for value in np.unique(kind):
-        runs = np.flatnonzero(kind == value)
-        found = evaluate_metrics(["udr"], codes[runs], empty, codes[runs], empty, kl=kl[runs])
-        for run, one in zip(runs, found, strict=True):
-            results = {name: r._replace(convention=f"{r.convention}; among {among}")
-                       for name, r in one.results.items()}  # fmt: skip
-            scored[int(run)] = one._replace(results=results)
-    return [scored[run] for run in range(len(codes))]
+    return rank_runs(kinds, codes, kl, "all runs of the population")

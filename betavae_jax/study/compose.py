@@ -5,9 +5,10 @@ import pathlib
 from betavae_jax.checks import InputError
 from betavae_jax.runs.directory import REPORT, RESULTS, locked
 from betavae_jax.study.figures import draw_figures
-from betavae_jax.study.ledger import FINISHED, read_ledger
+from betavae_jax.study.ledger import CODES, FINISHED, read_ledger
 from betavae_jax.study.page import write_page
 from betavae_jax.study.plan import load_study, pack_directory, read_plan, read_study
+from betavae_jax.study.ranking import rank_across_packs
 from betavae_jax.study.table import CSV, PARQUET, table_of, write_csv, write_parquet
 
 
@@ -24,9 +25,9 @@ def compose_when_finished(workdir: pathlib.Path) -> pathlib.Path | None:
     with locked(workdir, wait=True):
         if any(s.state != FINISHED for s in read_ledger(workdir, study, plan)):
             return None
-        newest = max(
-            (pack_directory(workdir, pack.number) / RESULTS).stat().st_mtime for pack in plan.packs
-        )
+        folders = [pack_directory(workdir, pack.number) for pack in plan.packs]
+        made_of = [folder / name for folder in folders for name in (RESULTS, CODES)]
+        newest = max(path.stat().st_mtime for path in made_of if path.exists())
         last = workdir / REPORT
         if not last.exists() or last.stat().st_mtime < newest:
             compose(workdir)
@@ -50,6 +51,7 @@ def compose(workdir: pathlib.Path) -> pathlib.Path:
     open_packs = [state.pack.number for state in states if state.state != FINISHED]
     if open_packs:
         raise InputError(f"expected every pack of {workdir} to be finished; got {open_packs[:8]}")
+    states = rank_across_packs(workdir, study, states)
     rows = table_of(workdir, study, states)
     write_csv(workdir / CSV, rows)
     write_parquet(workdir / PARQUET, rows)

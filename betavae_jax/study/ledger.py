@@ -5,12 +5,18 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from betavae_jax.population import num_runs
 from betavae_jax.runs.directory import CHECKPOINTS, CONFIG, LOG, RESULTS
 from betavae_jax.runs.records import read_log
+from betavae_jax.runs.settings import grid_of
 from betavae_jax.study.grid import Study
 from betavae_jax.study.plan import Pack, Plan, pack_directory
 
 ABSENT, BEGUN, TRAINED, FINISHED = "absent", "begun", "trained", "finished"
+CODES = "codes.npy"  # of a pack whose runs are ranked with those of others: [R, N, D] float32
+UDR = "udr"
 _NOT_SCALARS = ("step", "run", "kl_per_latent")
 
 
@@ -36,7 +42,9 @@ def read_pack(workdir: pathlib.Path, study: Study, pack: Pack) -> PackState:
     num_steps = study.sweeps[pack.sweep].num_steps
     rows = _results(folder)
     if len(rows) == pack.num_runs and all(_is_done(row, num_steps) for row in rows):
-        scored = all(is_scored(row, study.metrics) for row in rows)
+        names = scored_in_pack(study, pack)
+        scored = all(is_scored(row, names) for row in rows)
+        scored &= not is_ranked_later(study, pack) or has_codes(folder, study, pack)
         return PackState(pack, FINISHED if scored else TRAINED, num_steps, rows)
     steps = [int(p.name) for p in (folder / CHECKPOINTS).glob("*") if p.name.isdecimal()]
     return PackState(pack, BEGUN, max(steps, default=0), [])
@@ -48,6 +56,30 @@ def _results(folder: pathlib.Path) -> list[Mapping[str, Any]]:
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return []
     return rows
+
+
+def is_ranked_later(study: Study, pack: Pack) -> bool:
+    """Whether UDR is asked for, and some of the runs that it compares are in other packs."""
+    settings = study.sweeps[pack.sweep]
+    together = 2 <= len(settings.seed) <= pack.num_runs or pack.num_runs == num_runs(
+        grid_of(settings)
+    )
+    return UDR in study.metrics and not together
+
+
+def scored_in_pack(study: Study, pack: Pack) -> list[str]:
+    """The metrics of a study that its pack can be scored on alone."""
+    later = is_ranked_later(study, pack)
+    return [name for name in study.metrics if not (later and name == UDR)]
+
+
+def has_codes(folder: pathlib.Path, study: Study, pack: Pack) -> bool:
+    """Whether the codes that UDR compares stand in the directory of a pack."""
+    try:
+        shape = np.load(folder / CODES, mmap_mode="r").shape
+    except (OSError, ValueError, EOFError):
+        return False
+    return shape[:2] == (pack.num_runs, study.num_train)
 
 
 def _is_done(row: Mapping[str, Any], num_steps: int) -> bool:

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from betavae_jax.study.ledger import UDR
 from betavae_jax.study.table import Row, coefficient_names, score_names
 
 _OF_EVERY_RUN = ("elbo", "distortion", "rate", "active_latents")
-UDR = "udr"
 
 
 class Spread(NamedTuple):

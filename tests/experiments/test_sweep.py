@@ -204,6 +204,24 @@ def test_metrics_may_be_added_later(invoke, straight, tmp_path):
     assert digests(workdir) == digests(straight)
 
 
+def test_seeds_in_several_packs_are_ranked_as_in_one(invoke, tmp_path):
+    arguments = [*SMALL, "--objective=beta_vae", "--beta=4", "--seed=0,1,2", "--num_steps=10",
+                 "--metrics=mig,udr", "--num_train=200", "--num_test=100"]  # fmt: skip
+    tables = []
+    for runs in (1, 2):  # on each of two devices
+        workdir = tmp_path / str(runs)
+        code, _, errors = invoke(f"--workdir={workdir}", *arguments, f"--runs_per_device={runs}")
+        assert code == 0, errors
+        rows = list(csv.DictReader((workdir / "study.csv").read_text().splitlines()))
+        tables.append([[row[name] for name in ("params_sha256", "udr", "mig")]
+                       for row in rows])  # fmt: skip
+        assert len({row["pack"] for row in rows}) == 2 // runs
+    assert tables[0] == tables[1]
+    assert all(udr for _, udr, _ in tables[0])
+    assert (tmp_path / "1" / "packs" / "000" / "codes.npy").exists()
+    assert not (tmp_path / "2" / "packs" / "000" / "codes.npy").exists()
+
+
 # Trains a study on eight devices, and says how many it used and what its program is.
 EIGHT = """
 import pathlib, sys
@@ -307,6 +325,22 @@ def test_memory_that_holds_no_run_is_named(invoke, tmp_path, monkeypatch):
     code, _, errors = invoke(f"--workdir={tmp_path / 'study'}", *SMALL, "--objective=vae")
     assert code == 2
     assert "expected the memory of a device to hold one run of vae; it does not" in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_count_that_memory_does_not_hold_is_refused_before_the_plan(
+    invoke, tmp_path, monkeypatch
+):
+    def exhausted(experiment, *_):
+        assert len(experiment.runs.seed) == 4  # the runs of the largest pack, on two devices
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+
+    monkeypatch.setattr("experiments.packs._TAKING_TURNS", ())  # as on an accelerator
+    monkeypatch.setattr("betavae_jax.study.measure._images_per_second", exhausted)
+    arguments = ["--objective=vae", "--seed=0,1,2", "--runs_per_device=64"]
+    code, _, errors = invoke(f"--workdir={tmp_path / 'study'}", *SMALL, *arguments)
+    assert code == 2
+    assert "expected the memory of a device to hold 2 runs of vae; it does not" in errors
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,60 @@
+"""UDR of runs whose like were trained in other packs."""
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from betavae_jax.evaluation import outcome_of, rank_runs, say
+from betavae_jax.study.grid import Study
+from betavae_jax.study.ledger import CODES, UDR, PackState, is_ranked_later
+from betavae_jax.study.plan import pack_directory
+
+
+def save_codes(folder: pathlib.Path, codes: np.ndarray) -> None:
+    """Keeps the codes `[R, N, D]` of a pack for the ranking, whole or not at all."""
+    beside = folder / f"{CODES}.new"
+    with beside.open("wb") as file:
+        np.save(file, codes.astype(np.float32))
+    os.replace(beside, folder / CODES)
+
+
+def rank_across_packs(
+    workdir: pathlib.Path, study: Study, states: Sequence[PackState]
+) -> list[PackState]:
+    """Adds UDR to runs that a pack could not rank alone.
+
+    Args:
+      workdir: The study's directory.
+      study: What was asked.
+      states: The packs, finished.
+
+    Returns:
+      The packs; each run has `udr` under `metrics`, or the reason why not under `unscored`.
+    """
+    found = list(states)
+    for sweep in range(len(study.sweeps)):
+        own = [s for s in states if s.pack.sweep == sweep and is_ranked_later(study, s.pack)]
+        if not own:
+            continue
+        rows = [row for state in own for row in state.rows]
+        codes = np.concatenate(
+            [np.load(pack_directory(workdir, state.pack.number) / CODES) for state in own]
+        )
+        kl = np.asarray([row["kl_per_latent"] for row in rows], np.float64)  # None becomes NaN
+        kinds = np.asarray([[*row["coefficients"].values(), row["learning_rate"]] for row in rows])
+        ranked = rank_runs(kinds, codes, kl, "all runs of the objective")
+        scores = [say(row["run"], UDR, outcome_of(one, UDR), [])
+                  for row, one in zip(rows, ranked, strict=True)]  # fmt: skip
+        told = iter(_with_score(row, s.result, s.refused)
+                    for row, s in zip(rows, scores, strict=True))  # fmt: skip
+        for state in own:
+            found[state.pack.number] = state._replace(rows=[next(told) for _ in state.rows])
+    return found
+
+
+def _with_score(row: Mapping[str, Any], result: Mapping[str, Any], refused: str) -> dict[str, Any]:
+    place, value = ("unscored", refused) if refused else ("metrics", result)
+    return {**row, place: {**row.get(place, {}), UDR: value}}
