@@ -1,5 +1,6 @@
 """A whole data set through a population: codes, and the terms of the bound."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from betavae_jax.types import Array, Arrays, Dataset, Model, Params, Posterior
 
 ROWS_EVALUATED = 10_000
 _ROWS_AT_ONCE = 256
+_PROGRAMS_KEPT = 16
 _KEY = 0  # evaluation draws its samples from this key, whatever the seed of a run
 
 
@@ -35,23 +37,40 @@ def evaluation_rows(num_examples: int, num_rows: int = ROWS_EVALUATED) -> np.nda
     return np.sort(rows).astype(np.int32)
 
 
+@functools.lru_cache(maxsize=_PROGRAMS_KEPT)
 def _map_rows(
-    function: Callable[[Params, Array, Array], Any], data: Dataset, program: Program
+    function: Callable[[Model, Params, Array, Array], Any],
+    model: Model,
+    gather: Callable[[Arrays, Array, Array], Array],
+    devices: tuple[jax.Device, ...],
 ) -> Callable[[Params, Arrays, Array], Any]:
-    """Compiles `function(params, x [B, ...], index [B])` over runs and batches of rows.
+    """Compiles `function(model, params, x [B, ...], index [B])` over runs and batches of rows.
 
     The result takes parameters as `Program` holds them and index `[num_batches, B]`, and
-    returns leaves `[num_devices, R / num_devices, num_batches, ...]`.
+    returns leaves `[num_devices, R / num_devices, num_batches, ...]`. It is kept for the next
+    population of the same model and data, so that the packs of a study compile it once.
     """
 
     def apply(params: Params, arrays: Arrays, index: Array) -> Any:
         def rows(run_params: Params, batch_index: Array) -> Any:
-            x = data.gather(arrays, batch_index, jax.random.key(_KEY))
-            return function(run_params, x, batch_index)
+            x = gather(arrays, batch_index, jax.random.key(_KEY))
+            return function(model, run_params, x, batch_index)
 
         return jax.lax.map(lambda p: jax.lax.map(lambda i: rows(p, i), index), params)
 
-    return jax.pmap(apply, in_axes=(0, None, None), devices=program.devices)
+    return jax.pmap(apply, in_axes=(0, None, None), devices=devices)
+
+
+def _encode(model: Model, params: Params, x: Array, index: Array) -> Posterior:
+    del index
+    return model.encode(params, x)
+
+
+def _bound(model: Model, params: Params, x: Array, index: Array) -> tuple[Array, Array]:
+    """Distortion `[B]` of one sample each, and KL per latent `[B, D]`."""
+    posterior = model.encode(params, x)
+    natural = model.decode(params, _sample_each(posterior, index))
+    return -model.log_likelihood(natural, x), gaussian.kl_per_latent(posterior)
 
 
 def _batches(rows: np.ndarray) -> np.ndarray:
@@ -83,16 +102,10 @@ def make_bound(
       A function of the parameters as the program holds them, compiled at its first call. It
       returns means over the rows; a run whose parameters give no finite value has NaN there.
     """
-
-    def function(params: Params, x: Array, index: Array) -> tuple[Array, Array]:
-        posterior = model.encode(params, x)
-        natural = model.decode(params, _sample_each(posterior, index))
-        return -model.log_likelihood(natural, x), gaussian.kl_per_latent(posterior)
-
     data, rows = fixed_rows(data, num_rows)
     index = replicate(_batches(rows), program.devices)
     arrays = replicate(data.arrays, program.devices)
-    mapped = _map_rows(function, data, program)
+    mapped = _map_rows(_bound, model, data.gather, program.devices)
 
     def evaluate(params: Params) -> Bound:
         distortion, kl = take_runs(mapped(params, arrays, index), runs)
@@ -141,13 +154,9 @@ def encode_rows(
     Returns:
       The posteriors, NumPy leaves `[R, N, D]`.
     """
-
-    def function(run_params: Params, x: Array, index: Array) -> Posterior:
-        del index
-        return model.encode(run_params, x)
-
+    mapped = _map_rows(_encode, model, data.gather, program.devices)
     index = replicate(_batches(rows), program.devices)
-    encoded = take_runs(_map_rows(function, data, program)(params, arrays, index), runs)
+    encoded = take_runs(mapped(params, arrays, index), runs)
     flat: Posterior = jax.tree.map(
         lambda a: a.reshape(runs, -1, a.shape[-1])[:, : len(rows)], encoded
     )

@@ -9,6 +9,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "agg")
 
+import contextlib
 import pathlib
 
 import jax
@@ -85,3 +86,23 @@ def run_directory(train_run, tmp_path_factory) -> pathlib.Path:
         checkpoint_every=1_500,
         log_every=1_500,
     )
+
+
+@pytest.fixture(scope="session")
+def counted_compilations():
+    """A context that counts the compilations done inside: a list of their durations."""
+
+    @contextlib.contextmanager
+    def count():
+        durations = []
+        live = True
+
+        def listen(event, duration, **_):
+            if live and event == "/jax/core/compile/backend_compile_duration":
+                durations.append(duration)
+
+        jax.monitoring.register_event_duration_secs_listener(listen)
+        yield durations
+        live = False
+
+    return count

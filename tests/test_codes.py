@@ -36,6 +36,23 @@ def test_encode_rows_is_encode(trained):
         np.testing.assert_allclose(encoded.log_variance[run], expected.log_variance, atol=1e-6)
 
 
+def test_the_next_population_compiles_nothing(trained, counted_compilations):
+    experiment, program, arrays, params = trained
+    data, rows = experiment.splits.train, np.arange(8, dtype=np.int32)
+
+    def measure(program, params):
+        codes.make_bound(experiment.model, data, program, 3)(params)
+        return codes.encode_rows(experiment.model, data, program, params, arrays, rows, 3).mean
+
+    first = measure(program, params)
+    other = jax.tree.map(lambda leaf: leaf + 0.01, params)
+    next_program = program_of(experiment)  # as for the next pack of a study
+    with counted_compilations() as compilations:
+        assert not np.array_equal(measure(next_program, other), first)
+        np.testing.assert_array_equal(measure(next_program, params), first)
+    assert compilations == []
+
+
 def test_the_bound_is_the_mean_over_rows(trained, monkeypatch):
     experiment, program, arrays, params = trained
     data = experiment.splits.train

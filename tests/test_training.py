@@ -1,6 +1,5 @@
 """The compiled program: its contract, its bits, its failures."""
 
-import contextlib
 import re
 
 import jax
@@ -57,21 +56,6 @@ def run_of(carry, run):
     return jax.tree.map(lambda leaf: leaf[run], carry)
 
 
-@contextlib.contextmanager
-def counted_compilations():
-    """The compilations done inside, a list of their durations."""
-    durations = []
-    live = True
-
-    def listen(event, duration, **_):
-        if live and event == "/jax/core/compile/backend_compile_duration":
-            durations.append(duration)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield durations
-    live = False
-
-
 @pytest.fixture(scope="module")
 def population_of_six(make_experiment):
     return Session(make_experiment(coefficients={"beta": [1.0, 4.0, 16.0]}, seed=[0, 1]))
@@ -108,7 +92,9 @@ def test_steps_may_be_cut_anywhere(make_experiment, six_after_twenty):
     assert_equal_bits(cut.fetch(), six_after_twenty)
 
 
-def test_one_compilation_serves_every_beta_seed_rate_and_length(make_experiment):
+def test_one_compilation_serves_every_beta_seed_rate_and_length(
+    make_experiment, counted_compilations
+):
     first = Session(make_experiment(coefficients={"beta": [1.0]}))
     first.advance(3)
     results = [first.fetch()]
@@ -127,7 +113,7 @@ def test_one_compilation_serves_every_beta_seed_rate_and_length(make_experiment)
             assert not np.array_equal(leaves[i], leaves[j])
 
 
-def test_the_compilation_counter_counts():
+def test_the_compilation_counter_counts(counted_compilations):
     with counted_compilations() as compilations:
         jax.jit(lambda x: x * 3.25 + 1)(jnp.ones(7)).block_until_ready()
     assert len(compilations) >= 1
