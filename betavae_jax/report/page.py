@@ -22,6 +22,7 @@ from betavae_jax.report.figures import (
     draw_more,
     draw_population,
 )
+from betavae_jax.report.frame import frame_page, read_part
 from betavae_jax.report.pictures import Coder, decode_pictures, encode_examples, make_coder
 from betavae_jax.report.sections import (
     Budget,
@@ -42,7 +43,7 @@ from betavae_jax.report.tables import (
     varying_settings,
 )
 from betavae_jax.runs.directory import CONFIG, FIGURES, FLAGS, LOG, REPORT
-from betavae_jax.runs.records import jsonable, read_log
+from betavae_jax.runs.records import jsonable, read_log, write_text
 from betavae_jax.runs.settings import Experiment
 from betavae_jax.training import Carry
 from betavae_jax.types import Params
@@ -104,7 +105,7 @@ def write_report(
         everything = draw_population(figures, rows, groups, titles, log)
     page = workdir / REPORT if run is None else figures / f"run{run:03d}.html"
     text = _page(workdir, experiment, rows, examples, sections, everything, run)
-    page.write_text(text, encoding="utf-8")
+    write_text(page, text)
     return page
 
 
@@ -162,7 +163,6 @@ def _page(
     if run is not None:
         title += f": {sections[0].subject.title}"
     parts = {
-        "title": html.escape(title),
         "outcome": html.escape(say_outcome(shown_rows, settings.num_steps)),
         "facts": make_facts(experiment, rows, _program(workdir)),
         "repeat": html.escape(
@@ -170,18 +170,18 @@ def _page(
         ),
         "filter": 'class="filter"' if len(shown_rows) > 1 else 'class="filter" hidden',
         "population": "".join(map(figure_html, everything)),
-        **{name.replace(".", "_"): _read(name) for name in
-           ("style.css", "decoder.js", "sliders.js", "table.js")},
+        **{name.replace(".", "_"): read_part(name) for name in
+           ("decoder.js", "sliders.js", "table.js")},
     }  # fmt: skip
     chosen = json.dumps(describe_examples(examples), separators=(",", ":"))
     table = make_table(shown_rows, {row["run"] for row in shown_rows})
-    budget = Budget(MOST_BYTES - len(chosen) - sum(len(p.encode()) for p in parts.values())
-                     - 2 * len(table.encode()) - 20_000)  # fmt: skip
+    fixed = [chosen, frame_page(title, ""), *parts.values(), table, table]
+    budget = Budget(MOST_BYTES - sum(len(part.encode()) for part in fixed) - 20_000)
     sliders = choose_sliders(sections, budget)
     bodies = section_bodies(workdir, sections, set(sliders), budget)
     beyond = [row["run"] for row in shown_rows if row["run"] not in bodies]
     data = f'{{"examples":{chosen},"runs":[{",".join(sliders)}]}}'
-    return string.Template(_read("template.html")).substitute(
+    body = string.Template(read_part("template.html")).substitute(
         parts,
         table=make_table(shown_rows, set(bodies)),
         data=data.replace("</", "<\\/"),
@@ -190,6 +190,7 @@ def _page(
         beyond=list_beyond(workdir, beyond),
         sections="".join(bodies.values()),
     )
+    return frame_page(title, body)
 
 
 def _program(workdir: pathlib.Path) -> Mapping[str, Any]:
@@ -197,7 +198,3 @@ def _program(workdir: pathlib.Path) -> Mapping[str, Any]:
     path = workdir / CONFIG
     program: Mapping[str, Any] = json.loads(path.read_text())["program"] if path.exists() else {}
     return program
-
-
-def _read(name: str) -> str:
-    return pathlib.Path(__file__).with_name(name).read_text("utf-8")

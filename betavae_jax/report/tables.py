@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from betavae_jax.report.frame import sortable_table
 from betavae_jax.runs.settings import Experiment
 
 _DASH = "–"
@@ -65,11 +66,8 @@ def make_table(rows: Sequence[Mapping[str, Any]], linked: set[int]) -> str:
     head = ["run", *names, "ELBO", "distortion", "rate", "active latents"]
     head += [f"|r| with {factor}" for factor in factors] + metrics
     head += ["stopped at"] if failed else []
-    cells = "".join(
-        f'<th scope="col"><button type="button">{html.escape(c)}</button></th>' for c in head
-    )
     body = "".join(_table_row(row, names, factors, metrics, failed, linked) for row in rows)
-    return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
+    return sortable_table(head, body)
 
 
 def _measured(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:

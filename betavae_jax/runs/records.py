@@ -27,11 +27,16 @@ def jsonable(value: Any) -> Any:
     return value
 
 
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    beside = path.with_name(path.name + ".new")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
+
+
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes a JSON file whole or not at all."""
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(json.dumps(jsonable(value), indent=2, allow_nan=False) + "\n")
-    os.replace(beside, path)
+    write_text(path, json.dumps(jsonable(value), indent=2, allow_nan=False) + "\n")
 
 
 def log_lines(step: int, means: Terms) -> list[dict[str, Any]]:

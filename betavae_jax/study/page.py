@@ -1,20 +1,20 @@
 """The page of a study: one file that needs no network."""
 
 import html
-import os
 import pathlib
 import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from betavae_jax import report
 from betavae_jax.report.figures import Figure
+from betavae_jax.report.frame import frame_page, read_part, sortable_table
 from betavae_jax.report.sections import figure_html
 from betavae_jax.report.tables import say_number
-from betavae_jax.runs.directory import REPORT
+from betavae_jax.runs.directory import REPORT, read_config
+from betavae_jax.runs.records import write_text
 from betavae_jax.study.grid import Study, labels_of
 from betavae_jax.study.ledger import PackState
-from betavae_jax.study.plan import PACKS, Plan
+from betavae_jax.study.plan import PACKS, Plan, pack_directory
 from betavae_jax.study.summary import (
     Choice,
     Setting,
@@ -54,25 +54,20 @@ def write_page(
       The path of the page.
     """
     own = pathlib.Path(__file__).with_name("template.html").read_text("utf-8")
-    shared = pathlib.Path(report.__file__)
     scores = score_names(rows)
-    text = string.Template(own).substitute(
-        title=html.escape(f"{', '.join(labels_of(study))} on {_data_sets(study)}"),
+    body = string.Template(own).substitute(
         outcome=html.escape(_outcome(rows)),
-        style=shared.with_name("style.css").read_text("utf-8"),
-        script=shared.with_name("table.js").read_text("utf-8"),
+        script=read_part("table.js"),
         figures="".join(map(figure_html, figures)),
         choices=_choices(choose_by_udr(rows)),
         settings=_settings_table(settings_of_rows(rows), scores),
         notes=_notes(states),
         runs=_runs_table(rows, scores),
         packs=html.escape(str(workdir / PACKS)),
-        facts=_facts(study, plan),
+        facts=_facts(study, plan, [_network(workdir, plan, k) for k in range(len(study.sweeps))]),
     )
     page = workdir / REPORT
-    beside = page.with_name(page.name + ".new")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, page)
+    write_text(page, frame_page(f"{', '.join(labels_of(study))} on {_data_sets(study)}", body))
     return page
 
 
@@ -95,16 +90,13 @@ def _outcome(rows: Sequence[Row]) -> str:
 
 def _table(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]]) -> str:
     """A table whose headings sort; each row with the words that it is found by."""
-    head = "".join(
-        f'<th scope="col"><button type="button">{html.escape(name)}</button></th>' for name in heads
-    )
     body = "".join(
         f'<tr data-words="{html.escape(words)}">'
         + "".join(f'<td data-value="{"" if v is None else v}">{text}</td>' for v, text in cells)
         + "</tr>"
         for words, cells in rows
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return sortable_table(heads, body)
 
 
 def _word_cell(at: int, text: str) -> Cell:
@@ -135,7 +127,7 @@ def _spread_cell(spread: Spread, digits: int) -> Cell:
 
 
 def _runs_table(rows: Sequence[Row], scores: Sequence[str]) -> str:
-    digits = {**_OF_EVERY_RUN, **dict.fromkeys(scores, 3)}
+    digits = {**_OF_EVERY_RUN, "active_latents": 0, **dict.fromkeys(scores, 3)}
     failed = any(row["failed_at"] is not None for row in rows)
     heads = ["pack", "run", "objective", "setting", "seed", *(_HEADS.get(n, n) for n in digits)]
     heads += ["stopped at", "cause"] if failed else []
@@ -204,7 +196,13 @@ def _notes(states: Sequence[PackState]) -> str:
     return f'<div class="note">Scores that are missing:<ul>{listed}</ul></div>' if listed else ""
 
 
-def _facts(study: Study, plan: Plan) -> str:
+def _network(workdir: pathlib.Path, plan: Plan, sweep: int) -> str:
+    """The network of a sweep, which its data may have decided."""
+    number = next(pack.number for pack in plan.packs if pack.sweep == sweep)
+    return str(read_config(pack_directory(workdir, number))["settings"]["network"])
+
+
+def _facts(study: Study, plan: Plan, networks: Sequence[str]) -> str:
     machine: Mapping[str, Any] = plan.machine
     speeds = ", ".join(
         f"{m['runs_per_device']}: {m['images_per_second']:,.0f}"
@@ -213,11 +211,14 @@ def _facts(study: Study, plan: Plan) -> str:
         for m in plan.measured
     )
     facts = {
-        "packs": f"{len(plan.packs)}, of {plan.runs_per_device} runs a device at most",
+        "packs": f"{len(plan.packs)}, of {plan.runs_per_device} "
+        f"{'run' if plan.runs_per_device == 1 else 'runs'} a device at most",
         "images/s by runs a device": speeds,
-        "training": ", ".join(
-            f"{label}: {settings.num_steps:,} steps of {settings.batch_size}, {settings.network}"
-            for label, settings in zip(labels_of(study), study.sweeps, strict=True)
+        "training": "; ".join(
+            f"{label}: {settings.num_steps:,} steps of {settings.batch_size} examples, {network}"
+            for label, settings, network in zip(
+                labels_of(study), study.sweeps, networks, strict=True
+            )
         ),
         "scores": f"{', '.join(study.metrics)}; {study.num_train:,} rows to fit to, "
         f"{study.num_test:,} to test on" if study.metrics else "none",

@@ -79,7 +79,8 @@ def workdir(tmp_path):
     for number, own in enumerate(rows):
         folder = pack_directory(tmp_path, number)
         folder.mkdir(parents=True)
-        write_json(folder / CONFIG, {})
+        config = {"settings": {"network": "conv"}, "program": {"format": 2}}
+        write_json(folder / CONFIG, config)
         write_json(folder / RESULTS, {"runs": own})
     lines = [{"step": 10, "run": run, "loss": None if run else 3.0, "elbo": None if run else -3.0,
               "grad_norm": None if run else 1.0} for run in (0, 1)]  # fmt: skip
@@ -140,6 +141,7 @@ def test_the_page_tells_of_failures_and_choices(workdir):
     assert "5 of 6 runs finished" in text
     assert "run 1 of pack 1 at step 7 (loss not finite)" in text
     assert text.count("<img") == 3
+    assert "dip_vae_i: 50 steps of 64 examples, conv" in text
     assert "mig: expected finite codes (1 run)" in text
     assert 'data-words="beta_vae beta=4 seed=0"' in text
     assert "http" not in text.replace("http-equiv", "")
