@@ -10,6 +10,10 @@ from betavae_jax.checks import check_shape
 
 _DPI = 100
 _COLUMNS = 2
+_WIDEST = 10.4  # inches that the page shows without making print smaller
+_PITCHES = (0.16, 0.32)  # inches from box to box: what labels need, and what looks well
+_MARGIN = 1.4  # inches of a panel beside its boxes
+_HEIGHT, _CHARACTER = 2.6, 0.055  # inches of a panel, and of a character of its slanted labels
 
 
 def draw_boxes(
@@ -33,28 +37,23 @@ def draw_boxes(
     check_shape("values", values.shape, (len(metrics), len(objectives)))
     kinds = list(zip(objectives, settings, strict=True))
     boxes = list(dict.fromkeys(kinds))
+    place = np.asarray([boxes.index(kind) for kind in kinds], np.int64)  # [R]
     colours = {name: f"C{k % 10}" for k, name in enumerate(dict.fromkeys(objectives))}
-    columns = min(_COLUMNS, len(metrics))
+    pitch = float(np.clip((_WIDEST - _MARGIN) / max(len(boxes), 1), *_PITCHES))
+    width = max(3.6, pitch * len(boxes) + _MARGIN)
+    columns = min(_COLUMNS if _COLUMNS * width <= _WIDEST else 1, len(metrics))
     rows = -(-len(metrics) // columns)
-    width = max(3.6, 0.32 * len(boxes) + 1.4)
-    figure = Figure(figsize=(width * columns, 3.2 * rows), dpi=_DPI, layout="constrained")
+    labels = [text or name for name, text in boxes]
+    height = _HEIGHT + _CHARACTER * max(map(len, labels), default=0)
+    figure = Figure(figsize=(width * columns, height * rows), dpi=_DPI, layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for panel, metric, row in zip(axes, metrics, values, strict=False):
-        for at, box in enumerate(boxes):
-            own = np.asarray([v for v, kind in zip(row, kinds, strict=True) if kind == box])
-            own = own[np.isfinite(own)]
-            colour = colours[box[0]]
-            if len(own) > 1:
-                look: dict[str, Any] = {"medianprops": {"color": "black"}, "showfliers": False}
-                drawn = panel.boxplot([own], positions=[at], widths=0.6, patch_artist=True, **look)
-                drawn["boxes"][0].set(facecolor=colour, alpha=0.35, edgecolor=colour)
-            panel.plot(np.full(len(own), at), own, ".", color=colour, ms=4)
+        own = [row[(place == at) & np.isfinite(row)] for at in range(len(boxes))]
+        _draw_panel(panel, own, [colours[name] for name, _ in boxes])
         panel.set_title(metric, fontsize=10)
-        panel.set_xticks(range(len(boxes)), [text or name for name, text in boxes])
+        panel.set_xticks(range(len(boxes)), labels)
         for label in panel.get_xticklabels():
             label.set(rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
-        panel.set_xlim(-0.7, len(boxes) - 0.3)
-        panel.grid(axis="y", alpha=0.25)
     for unused in axes[len(metrics) :]:
         unused.set_visible(False)
     dots = [axes[0].plot([], [], "s", color=colour, label=name)[0]
@@ -62,6 +61,32 @@ def draw_boxes(
     figure.legend(handles=dots, loc="outside upper center", ncols=min(4, len(dots)), fontsize=9,
                   frameon=False)  # fmt: skip
     figure.savefig(path)
+
+
+def _draw_panel(panel: Any, groups: Sequence[np.ndarray], colours: Sequence[str]) -> None:
+    """Draws a box for each group of several values, and every value as a dot."""
+    from matplotlib.ticker import MaxNLocator
+
+    several = [at for at, own in enumerate(groups) if len(own) > 1]
+    if several:
+        drawn = panel.boxplot(
+            [groups[at] for at in several],
+            positions=several,
+            widths=0.6,
+            patch_artist=True,
+            showfliers=False,
+            medianprops={"color": "black"},
+        )
+        for at, box in zip(several, drawn["boxes"], strict=True):
+            box.set(facecolor=colours[at], alpha=0.35, edgecolor=colours[at])
+    counts = [len(own) for own in groups]
+    values = np.concatenate(groups)
+    dots = np.repeat(np.asarray(colours), counts)
+    panel.scatter(np.repeat(np.arange(len(groups)), counts), values, c=dots, s=9, zorder=3)
+    if np.array_equal(values, np.round(values)):  # counts have no fractions between them
+        panel.yaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    panel.set_xlim(-0.7, len(groups) - 0.3)
+    panel.grid(axis="y", alpha=0.25)
 
 
 def draw_rank_correlations(
@@ -87,7 +112,7 @@ def draw_rank_correlations(
     image = axes.imshow(shown, cmap="RdBu_r", vmin=-1, vmax=1)
     for (row, column), value in np.ndenumerate(correlations):
         if np.isfinite(value):
-            colour = "white" if abs(value) > 0.6 else "black"
+            colour = "white" if abs(value) > 0.7 else "black"
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8,
                       color=colour)  # fmt: skip
     axes.set_xticks(range(len(names)), names)
