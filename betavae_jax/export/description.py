@@ -1,13 +1,12 @@
 """The `config.json` of an export: what its files take and give, and where they come from."""
 
-import json
 import pathlib
 from typing import Any
 
 from betavae_jax.checks import InputError
 from betavae_jax.representation import Representation
 from betavae_jax.runs.leaves import sha256_of_tree
-from betavae_jax.runs.records import jsonable
+from betavae_jax.runs.records import jsonable, read_versioned
 from betavae_jax.runs.settings import Settings, from_config, resolve
 
 CONFIG = "config.json"
@@ -74,16 +73,16 @@ def read_description(folder: pathlib.Path) -> dict[str, Any]:
     Raises:
       InputError: If it is missing, is no export's, or was written by a newer version.
     """
-    path = folder / CONFIG
-    try:
-        config: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        version = config["export"]["format"]
-        if not isinstance(version, int) or not config["program"]["x_shape"]:
-            raise ValueError("its format or its shape is missing")
-    except FileNotFoundError:
-        raise InputError(f"expected the folder of an export; {path} is missing") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"expected {path} to describe an export; {error!r}") from None
-    if version > _FORMAT:
-        raise InputError(f"expected {path} of format {_FORMAT} or older; got {version}")
-    return config
+
+    def version_of(config: dict[str, Any]) -> Any:
+        if not config["program"]["x_shape"]:
+            raise ValueError("its shape is missing")
+        return config["export"]["format"]
+
+    return read_versioned(
+        folder / CONFIG,
+        _FORMAT,
+        version_of,
+        place="the folder of an export",
+        content="describe an export",
+    )

@@ -12,7 +12,7 @@ from typing import Any
 from betavae_jax.checks import InputError
 from betavae_jax.runs.checkpoints import steps_in
 from betavae_jax.runs.machine import FORMAT
-from betavae_jax.runs.records import write_json
+from betavae_jax.runs.records import read_versioned, write_json
 from betavae_jax.runs.settings import MUTABLE
 
 CONFIG, FLAGS, LOG, RESULTS = "config.json", "flags.txt", "metrics.jsonl", "results.json"
@@ -98,19 +98,19 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
     Raises:
       InputError: If it is missing, is not JSON, or was written by a newer format.
     """
-    path = workdir / CONFIG
-    try:
-        config: dict[str, Any] = json.loads(path.read_text())
-        version = config["program"]["format"]
-        if not isinstance(config["settings"], dict) or not isinstance(version, int):
-            raise ValueError("its settings or its format are missing")
-    except FileNotFoundError:
-        raise InputError(f"expected a run directory; {path} is missing") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"expected {path} to be the configuration of a run; {error}") from None
-    if version > FORMAT:
-        raise InputError(f"expected {path} of format {FORMAT} or older; got {version}")
-    return config
+
+    def version_of(config: dict[str, Any]) -> Any:
+        if not isinstance(config["settings"], dict):
+            raise ValueError("its settings are missing")
+        return config["program"]["format"]
+
+    return read_versioned(
+        workdir / CONFIG,
+        FORMAT,
+        version_of,
+        place="a run directory",
+        content="be the configuration of a run",
+    )
 
 
 @contextlib.contextmanager

@@ -4,11 +4,12 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from betavae_jax.checks import InputError
 from betavae_jax.types import Terms
 
 ACTIVE_NATS = 0.01  # a latent whose mean KL exceeds this is called active
@@ -37,6 +38,41 @@ def write_text(path: pathlib.Path, text: str) -> None:
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes a JSON file whole or not at all."""
     write_text(path, json.dumps(jsonable(value), indent=2, allow_nan=False) + "\n")
+
+
+def read_versioned(
+    path: pathlib.Path,
+    newest: int,
+    version_of: Callable[[dict[str, Any]], Any],
+    *,
+    place: str,
+    content: str,
+) -> dict[str, Any]:
+    """Reads a JSON file that names the format it was written in.
+
+    Args:
+      path: The file.
+      newest: The newest format that is understood.
+      version_of: Finds the format in what was read, a whole number; a ValueError, KeyError or
+        TypeError says that the file is another.
+      place: What holds such a file, for a message.
+      content: What the file should be or do, for a message.
+
+    Raises:
+      InputError: If it is missing, is another file, or was written by a newer format.
+    """
+    try:
+        read: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        version = version_of(read)
+        if not isinstance(version, int):
+            raise ValueError("its format is missing")
+    except FileNotFoundError:
+        raise InputError(f"expected {place}; {path} is missing") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"expected {path} to {content}; {error!r}") from None
+    if version > newest:
+        raise InputError(f"expected {path} of format {newest} or older; got {version}")
+    return read
 
 
 def log_lines(step: int, means: Terms) -> list[dict[str, Any]]:
