@@ -89,7 +89,7 @@ class StudyBar:
             disable=not show,
             mininterval=0.2 if sys.stderr.isatty() else 10.0,
             dynamic_ncols=True,
-            bar_format="{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps, {postfix}",
+            bar_format="{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps{postfix}",
             postfix=say_left(None, []),
         )
 
