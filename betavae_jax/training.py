@@ -212,6 +212,22 @@ def _over_runs(function: Callable[..., Any], vectorized_runs: int) -> Callable[.
     return lambda xs: jax.lax.map(function, xs, batch_size=batch_size)
 
 
+def _take_steps(
+    step: Callable[[TrainState, RunSettings, Arrays], tuple[TrainState, Terms]],
+    carry: Carry,
+    settings: RunSettings,
+    arrays: Arrays,
+    num_steps: Array,
+) -> Carry:
+    """Advances one run, its terms added up."""
+
+    def body(_: Array, carry: Carry) -> Carry:
+        state, terms = step(carry.state, settings, arrays)
+        return Carry(state, jax.tree.map(jnp.add, carry.sums, terms), carry.num_summed + 1)
+
+    return jax.lax.fori_loop(0, num_steps, body, carry)
+
+
 def make_program(
     model: Model,
     objective: Objective,
@@ -253,11 +269,7 @@ def make_program(
 
     def advance(carry: Carry, settings: RunSettings, arrays: Arrays, num_steps: Array) -> Carry:
         def advance_run(run: tuple[Carry, RunSettings]) -> Carry:
-            def body(_: Array, carry: Carry) -> Carry:
-                state, terms = step(carry.state, run[1], arrays)
-                return Carry(state, jax.tree.map(jnp.add, carry.sums, terms), carry.num_summed + 1)
-
-            return jax.lax.fori_loop(0, num_steps, body, run[0])
+            return _take_steps(step, *run, arrays, num_steps)
 
         return _over_runs(advance_run, vectorized_runs)((carry, settings))
 
