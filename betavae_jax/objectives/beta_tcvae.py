@@ -11,6 +11,7 @@ from betavae_jax.objectives.elbo import (
     evaluate_elbo,
     no_critic,
     no_critic_loss,
+    terms_of,
 )
 from betavae_jax.types import (
     Array,
@@ -84,8 +85,7 @@ def beta_tcvae(*, estimator: str = "mss") -> Objective:
             + coefficients.beta * parts.total_correlation
             + coefficients.gamma * parts.dimensionwise_kl
         )
-        rate = jnp.sum(elbo.kl_per_latent)
         extras = {f"{name}_{estimator}": part for name, part in parts._asdict().items()}
-        return value, (Terms(value, elbo.distortion, rate, elbo.kl_per_latent, extras), ())
+        return value, (terms_of(elbo, value, extras), ())
 
     return Objective(Coefficients, draw, no_critic, loss, no_critic_loss, adam, adam)

@@ -2,8 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
-
 from betavae_jax.checks import check_name
 from betavae_jax.objectives.elbo import (
     OPTIMIZERS,
@@ -12,6 +10,7 @@ from betavae_jax.objectives.elbo import (
     evaluate_elbo,
     no_critic,
     no_critic_loss,
+    terms_of,
 )
 from betavae_jax.types import Array, Batch, Model, Objective, Params, Terms
 
@@ -48,9 +47,8 @@ def loss(
     """
     del critic
     elbo = evaluate_elbo(params, model, batch.x[0], key)
-    rate = jnp.sum(elbo.kl_per_latent)
-    value = elbo.distortion + coefficients.beta * rate
-    return value, (Terms(value, elbo.distortion, rate, elbo.kl_per_latent, {}), ())
+    value = elbo.distortion + coefficients.beta * elbo.rate
+    return value, (terms_of(elbo, value, {}), ())
 
 
 def beta_vae(*, optimizer: str = "adam") -> Objective:

@@ -11,6 +11,7 @@ from betavae_jax.objectives.elbo import (
     evaluate_elbo,
     no_critic,
     no_critic_loss,
+    terms_of,
 )
 from betavae_jax.types import Array, Batch, Model, Objective, Params, Terms
 
@@ -49,14 +50,13 @@ def capacity_vae(*, per_sample: bool = False) -> Objective:
     ) -> tuple[Array, tuple[Terms, Any]]:
         del critic
         elbo = evaluate_elbo(params, model, batch.x[0], key)
-        rate = jnp.sum(elbo.kl_per_latent)
-        excess = jnp.abs(rate - coefficients.capacity)
+        excess = jnp.abs(elbo.rate - coefficients.capacity)
         if per_sample:
             rates = jnp.sum(gaussian.kl_per_latent(elbo.posterior), axis=1)  # [B]
             excess = jnp.mean(jnp.abs(rates - coefficients.capacity))
         value = elbo.distortion + coefficients.gamma * excess
         extras = {"capacity": jnp.asarray(coefficients.capacity, jnp.float32)}
-        return value, (Terms(value, elbo.distortion, rate, elbo.kl_per_latent, extras), ())
+        return value, (terms_of(elbo, value, extras), ())
 
     schedules = (("capacity", "linear:0:100000"),)
     return Objective(

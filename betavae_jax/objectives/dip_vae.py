@@ -13,6 +13,7 @@ from betavae_jax.objectives.elbo import (
     make_draw,
     no_critic,
     no_critic_loss,
+    terms_of,
 )
 from betavae_jax.types import Array, Batch, Model, Objective, Params, Posterior, Terms
 
@@ -111,15 +112,14 @@ def _make(
         off_diagonal, diagonal = identity_penalties(covariance_of(elbo.posterior))
         lambda_od = coefficients.lambda_od
         lambda_d = lambda_d_factor * lambda_od if lambda_d_factor else coefficients.lambda_d
-        rate = jnp.sum(elbo.kl_per_latent)
         value = (
             elbo.distortion
-            + coefficients.beta * rate
+            + coefficients.beta * elbo.rate
             + lambda_od * off_diagonal
             + lambda_d * diagonal
         )
         extras = {"covariance_off_diagonal": off_diagonal, "covariance_diagonal": diagonal}
-        return value, (Terms(value, elbo.distortion, rate, elbo.kl_per_latent, extras), ())
+        return value, (terms_of(elbo, value, extras), ())
 
     return Objective(
         TiedCoefficients if lambda_d_factor else coefficients_type,

@@ -8,13 +8,14 @@ import optax
 
 from betavae_jax import gaussian
 from betavae_jax.checks import check_at_least, check_positive
-from betavae_jax.types import Array, Dataset, Model, Params, Posterior, Shape
+from betavae_jax.types import Array, Dataset, Model, Params, Posterior, Shape, Terms
 
 
 class Elbo(NamedTuple):
     """The terms of the bound on one batch, in nats, and what they were made of."""
 
     distortion: Array  # [], -E log p(x|z), summed over pixels, mean over the batch
+    rate: Array  # [], KL(q(z|x) || p(z)), summed over latents, mean over the batch
     kl_per_latent: Array  # [D], mean over the batch
     posterior: Posterior  # [B, D]
     z: Array  # [B, D]
@@ -31,7 +32,7 @@ def evaluate_elbo(params: Params, model: Model, x: Array, key: Array) -> Elbo:
       key: A PRNG key, for the sample.
 
     Returns:
-      The terms; the ELBO is `-(distortion + sum(kl_per_latent))`.
+      The terms; the ELBO is `-(distortion + rate)`.
 
     References:
       Kingma & Welling 2014, equation 7.
@@ -41,7 +42,12 @@ def evaluate_elbo(params: Params, model: Model, x: Array, key: Array) -> Elbo:
     natural = model.decode(params, z)  # p(x|z)
     distortion = -jnp.mean(model.log_likelihood(natural, x))
     kl = jnp.mean(gaussian.kl_per_latent(posterior), axis=0)
-    return Elbo(distortion, kl, posterior, z, natural)
+    return Elbo(distortion, jnp.sum(kl), kl, posterior, z, natural)
+
+
+def terms_of(elbo: Elbo, value: Array, extras: dict[str, Array]) -> Terms:
+    """What a step reports of a batch: the loss, the terms of the bound, and `extras`."""
+    return Terms(value, elbo.distortion, elbo.rate, elbo.kl_per_latent, extras)
 
 
 def draw_batch(key: Array, batch_size: int, data: Dataset) -> Array:

@@ -11,7 +11,7 @@ from betavae_jax import gaussian
 from betavae_jax.checks import check_name
 from betavae_jax.critics import make_code_critic
 from betavae_jax.divergences import permute_latents
-from betavae_jax.objectives.elbo import adam, evaluate_elbo, make_draw, make_fixed_rate
+from betavae_jax.objectives.elbo import adam, evaluate_elbo, make_draw, make_fixed_rate, terms_of
 from betavae_jax.types import Array, Batch, Model, Objective, Params, Shape, Terms
 
 _VIEWS = {"same_batch": 1, "second_batch": 2}  # V of each way to permute
@@ -85,10 +85,11 @@ def factor_vae(
         if permute == "second_batch":
             frozen = jax.lax.stop_gradient(params)
             second = gaussian.sample(second_key, model.encode(frozen, batch.x[1]))
-        rate = jnp.sum(elbo.kl_per_latent)
-        value = elbo.distortion + coefficients.beta * rate + coefficients.gamma * total_correlation
+        value = (
+            elbo.distortion + coefficients.beta * elbo.rate + coefficients.gamma * total_correlation
+        )
         extras = {"total_correlation_critic": total_correlation}
-        terms = Terms(value, elbo.distortion, rate, elbo.kl_per_latent, extras)
+        terms = terms_of(elbo, value, extras)
         return value, (terms, Evidence(elbo.z, permute_latents(permute_key, second)))
 
     return Objective(

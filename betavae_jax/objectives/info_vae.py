@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from betavae_jax.checks import check_name, check_positive
 from betavae_jax.divergences import KERNELS, maximum_mean_discrepancy
@@ -13,6 +12,7 @@ from betavae_jax.objectives.elbo import (
     make_draw,
     no_critic,
     no_critic_loss,
+    terms_of,
 )
 from betavae_jax.types import Array, Batch, Model, Objective, Params, Terms
 
@@ -65,10 +65,11 @@ def info_vae(*, kernel: str = "rbf", bandwidth: float = 1.0) -> Objective:
         scale = 2.0 * elbo.z.shape[1] * bandwidth
         mmd = maximum_mean_discrepancy(elbo.z, prior, kernel, scale)
         alpha, lambda_mmd, beta = coefficients
-        rate = jnp.sum(elbo.kl_per_latent)
-        value = elbo.distortion + beta * (1.0 - alpha) * rate + (alpha + lambda_mmd - 1.0) * mmd
+        value = (
+            elbo.distortion + beta * (1.0 - alpha) * elbo.rate + (alpha + lambda_mmd - 1.0) * mmd
+        )
         extras = {f"mmd_{kernel}": mmd}
-        return value, (Terms(value, elbo.distortion, rate, elbo.kl_per_latent, extras), ())
+        return value, (terms_of(elbo, value, extras), ())
 
     return Objective(
         Coefficients, make_draw("info_vae"), no_critic, loss, no_critic_loss, adam, adam

@@ -2,14 +2,13 @@
 
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
-
 from betavae_jax.objectives.elbo import (
     adam,
     draw_batch,
     evaluate_elbo,
     no_critic,
     no_critic_loss,
+    terms_of,
 )
 from betavae_jax.types import Array, Batch, Model, Objective, Params, Terms
 
@@ -39,9 +38,8 @@ def loss(
     """
     del critic, coefficients
     elbo = evaluate_elbo(params, model, batch.x[0], key)
-    rate = jnp.sum(elbo.kl_per_latent)
-    value = elbo.distortion + rate
-    return value, (Terms(value, elbo.distortion, rate, elbo.kl_per_latent, {}), ())
+    value = elbo.distortion + elbo.rate
+    return value, (terms_of(elbo, value, {}), ())
 
 
 def vae() -> Objective:

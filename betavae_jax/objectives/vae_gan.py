@@ -140,13 +140,12 @@ def _make_loss(critic_of: Callable[[Shape], Critic], realism: str) -> Callable[.
         slope = jnp.vdot(verdict.from_distance, for_encoder) + jnp.vdot(on_sampled, sampled)
         slope += jnp.vdot(gamma * verdict.from_distance + on_reconstructed, reconstructed)
 
-        rate = jnp.sum(elbo.kl_per_latent)
-        value = coefficients.beta * rate + _with_gradient_of(
+        value = coefficients.beta * elbo.rate + _with_gradient_of(
             slope, (1.0 + gamma) * verdict.distance + verdict.realism
         )
         distortion = jax.lax.stop_gradient(elbo.distortion)
         extras = {"feature_distortion": verdict.distance}
-        terms = Terms(value, distortion, rate, elbo.kl_per_latent, extras)
+        terms = Terms(value, distortion, elbo.rate, elbo.kl_per_latent, extras)
         told = (verdict.value, verdict.accuracy, verdict.gradient)
         return value, (terms, Evidence(x, reconstructed, sampled, *told))
 
