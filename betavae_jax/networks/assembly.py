@@ -80,6 +80,19 @@ def parse_widths(widths: str, decoder_widths: str) -> tuple[tuple[int, ...], tup
     return encoder, () if none else parse_sizes("decoder_widths", decoder_widths)
 
 
+def apply_dense(x: Array, widths: tuple[int, ...], activation: Activation) -> Array:
+    """Applies fully connected layers `dense_0, dense_1, …` of the module that calls this."""
+    for i, width in enumerate(widths):
+        x = activation(nn.Dense(width, name=f"dense_{i}")(x))
+    return x
+
+
+def apply_posterior(x: Array, num_latents: int) -> Posterior:
+    """Applies the layer `posterior`, of means before log-variances, of the module that calls."""
+    x = nn.Dense(2 * num_latents, name="posterior")(x)
+    return Posterior(x[:, :num_latents], x[:, num_latents:])
+
+
 def assemble(encoder: nn.Module, decoder: nn.Module, x_shape: Shape, num_latents: int) -> Network:
     """Joins two modules to a network that checks the shapes of what it is given.
 

@@ -7,6 +7,8 @@ from betavae_jax.checks import InputError
 from betavae_jax.layers import Convolution, TransposedConvolution, check_form
 from betavae_jax.networks.assembly import (
     Activation,
+    apply_dense,
+    apply_posterior,
     assemble,
     find_activation,
     parse_sizes,
@@ -45,11 +47,8 @@ class Encoder(nn.Module):
         x = jnp.pad(x, ((0, 0), *self.margins, (0, 0)))
         for i, channels in enumerate(self.channels):
             x = self.activation(Convolution(channels, self.convolution, name=f"conv_{i}")(x))
-        x = x.reshape(x.shape[0], -1)
-        for i, width in enumerate(self.widths):
-            x = self.activation(nn.Dense(width, name=f"dense_{i}")(x))
-        x = nn.Dense(2 * self.num_latents, name="posterior")(x)
-        return Posterior(x[:, : self.num_latents], x[:, self.num_latents :])
+        x = apply_dense(x.reshape(x.shape[0], -1), self.widths, self.activation)
+        return apply_posterior(x, self.num_latents)
 
 
 class Decoder(nn.Module):
@@ -74,8 +73,7 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, z: Array) -> Array:
         """Maps codes `[B, D]` to `[B, H, W, C]`."""
-        for i, width in enumerate(self.widths):
-            z = self.activation(nn.Dense(width, name=f"dense_{i}")(z))
+        z = apply_dense(z, self.widths, self.activation)
         height, width, channels = self.feature_map
         z = self.activation(nn.Dense(height * width * channels, name="feature_map")(z))
         y = z.reshape(-1, height, width, channels)

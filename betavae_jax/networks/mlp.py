@@ -5,7 +5,14 @@ import math
 from flax import linen as nn
 
 from betavae_jax.checks import InputError
-from betavae_jax.networks.assembly import Activation, assemble, find_activation, parse_widths
+from betavae_jax.networks.assembly import (
+    Activation,
+    apply_dense,
+    apply_posterior,
+    assemble,
+    find_activation,
+    parse_widths,
+)
 from betavae_jax.types import Array, Network, Posterior, Shape
 
 
@@ -25,11 +32,8 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Posterior:
         """Maps examples `[B, ...]` to q(z|x)."""
-        x = x.reshape(x.shape[0], -1)
-        for i, width in enumerate(self.widths):
-            x = self.activation(nn.Dense(width, name=f"dense_{i}")(x))
-        x = nn.Dense(2 * self.num_latents, name="posterior")(x)
-        return Posterior(x[:, : self.num_latents], x[:, self.num_latents :])
+        x = apply_dense(x.reshape(x.shape[0], -1), self.widths, self.activation)
+        return apply_posterior(x, self.num_latents)
 
 
 class Decoder(nn.Module):
@@ -48,8 +52,7 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, z: Array) -> Array:
         """Maps codes `[B, D]` to `[B, *x_shape]`."""
-        for i, width in enumerate(self.widths):
-            z = self.activation(nn.Dense(width, name=f"dense_{i}")(z))
+        z = apply_dense(z, self.widths, self.activation)
         z = nn.Dense(math.prod(self.x_shape), name="output")(z)
         return z.reshape(-1, *self.x_shape)
 
