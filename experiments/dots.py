@@ -16,6 +16,7 @@ from betavae_jax.metrics.alignment import axis_alignment
 from betavae_jax.metrics.smoothness import grid_jumps, linear_r_squared
 from betavae_jax.plots.dots import DotPanel, draw_dots, draw_posterior_widths
 from betavae_jax.population import replicate, take_runs
+from betavae_jax.runs.records import ACTIVE_NATS
 from betavae_jax.runs.settings import Experiment
 from betavae_jax.training import Carry, Program
 
@@ -66,7 +67,7 @@ def measure(
     for run, row in enumerate(results):
         alignment = axis_alignment(mean[run], factors)
         kl = np.asarray(row["kl_per_latent"], np.float64)
-        carried = kl > 0.01
+        carried = kl > ACTIVE_NATS
         coefficients = row["coefficients"]
         rows.append(
             {

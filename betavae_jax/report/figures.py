@@ -71,20 +71,18 @@ def draw_core(
             f"Decoded samples from the prior of {subject.title}.",
         ),
     ]
-    if subject.log:
-        values = [[np.nan if v is None else v for v in line["kl_per_latent"]]
-                  for line in subject.log]  # fmt: skip
-        steps = np.asarray([line["step"] for line in subject.log])
-        curves.draw_kl_history(steps, np.asarray(values), history)
-        figures.append(
-            Figure(
-                history,
-                "KL of each latent over training.",
-                f"Curves of the KL of each latent over the steps of {subject.title}; at the "
-                f"end, {latents}.",
-            )
-        )
-    return figures
+    return [*figures, *_draw_history(subject, latents, history)]
+
+
+def _draw_history(subject: Subject, latents: str, path: pathlib.Path) -> list[Figure]:
+    """Draws the KL of each latent over training; nothing without a log."""
+    if not subject.log:
+        return []
+    values = [[np.nan if v is None else v for v in line["kl_per_latent"]] for line in subject.log]
+    steps = np.asarray([line["step"] for line in subject.log])
+    curves.draw_kl_history(steps, np.asarray(values), path)
+    alt = f"Curves of the KL of each latent over the steps of {subject.title}; at the end, "
+    return [Figure(path, "KL of each latent over training.", f"{alt}{latents}.")]
 
 
 def draw_more(
@@ -158,10 +156,29 @@ def _information(subject: Subject, examples: Examples, means: np.ndarray) -> tup
 def _draw_images(
     stem: pathlib.Path, subject: Subject, examples: Examples, shown: Pictures
 ) -> list[Figure]:
-    prior, quantiles, way, grid, moving = (
-        stem.with_name(f"{stem.name}_{name}")
-        for name in ("prior.png", "quantiles.png", "interpolation.png", "grid.png", "moving.gif")
-    )
+    way, moving = (stem.with_name(f"{stem.name}_{name}")
+                   for name in ("interpolation.png", "moving.gif"))  # fmt: skip
+    images.draw_interpolation(shown.interpolation, (examples.x[1], examples.x[-1]), way)
+    animation.draw_animation(shown.traversals, subject.kl, moving)
+    return [
+        *_draw_traversals(stem, subject, shown),
+        Figure(
+            way,
+            "From one image to another along the line between their codes.",
+            f"An interpolation of {subject.title} between two images.",
+        ),
+        *_draw_grid(stem, subject, shown),
+        Figure(
+            moving,
+            "Latents moved there and back, the largest KL first.",
+            f"Animation of the latents of {subject.title}.",
+        ),
+    ]
+
+
+def _draw_traversals(stem: pathlib.Path, subject: Subject, shown: Pictures) -> list[Figure]:
+    """Draws each latent moved alone, from the prior's mean and over what it takes."""
+    prior, quantiles = (stem.with_name(f"{stem.name}_{n}.png") for n in ("prior", "quantiles"))
     look: dict[str, Any] = {"span": SPAN, "names": subject.names}
     title, range_text = subject.title, "1st to the 99th percentile"
     images.draw_traversals(
@@ -173,8 +190,7 @@ def _draw_images(
         shown.quantiles, subject.kl, quantiles, **look,
         title=f"each latent over {low} to {high} of its aggregate posterior",
     )  # fmt: skip
-    images.draw_interpolation(shown.interpolation, (examples.x[1], examples.x[-1]), way)
-    figures = [
+    return [
         Figure(
             prior,
             "Each latent moved alone, the others at the mean of the prior.",
@@ -185,26 +201,24 @@ def _draw_images(
             f"Each latent over the {range_text} of its aggregate posterior.",
             f"Traversals of {title} over the {range_text} of each latent.",
         ),
-        Figure(
-            way,
-            "From one image to another along the line between their codes.",
-            f"An interpolation of {title} between two images.",
-        ),
     ]
-    if len(subject.kl) > 1:
-        labels = label_latents(subject.kl, subject.names)
-        up, right = (labels[latent] for latent in order_latents(subject.kl)[:2])
-        images.draw_grid(shown.grid, GRID_VALUES, grid, labels=(up, right))
-        figures.append(
-            Figure(
-                grid,
-                "The two latents of the largest KL together, the others at 0.",
-                f"A grid of images of {title} over {up} (upwards) and {right} (rightwards).",
-            )
+
+
+def _draw_grid(stem: pathlib.Path, subject: Subject, shown: Pictures) -> list[Figure]:
+    """Draws images over the two latents of the largest KL; nothing where there is but one."""
+    if len(subject.kl) < 2:
+        return []
+    path = stem.with_name(f"{stem.name}_grid.png")
+    labels = label_latents(subject.kl, subject.names)
+    up, right = (labels[latent] for latent in order_latents(subject.kl)[:2])
+    images.draw_grid(shown.grid, GRID_VALUES, path, labels=(up, right))
+    return [
+        Figure(
+            path,
+            "The two latents of the largest KL together, the others at 0.",
+            f"A grid of images of {subject.title} over {up} (upwards) and {right} (rightwards).",
         )
-    animation.draw_animation(shown.traversals, subject.kl, moving)
-    alt = f"Animation of the latents of {title}."
-    return [*figures, Figure(moving, "Latents moved there and back, the largest KL first.", alt)]
+    ]
 
 
 def _draw_vectors(

@@ -8,6 +8,7 @@ import numpy as np
 from betavae_jax.metrics.alignment import axis_alignment
 from betavae_jax.plots.latents import label_latents, order_latents
 from betavae_jax.report.examples import Examples
+from betavae_jax.runs.records import ACTIVE_NATS
 
 _LEAST_R = 0.5  # |r| from which a latent is said to follow a factor
 
@@ -69,7 +70,7 @@ def say_latents(subject: Subject) -> str:
     """The latents that carry something, in words."""
     labels = label_latents(subject.kl, subject.names)
     active = [labels[d].replace("  ", " ") for d in order_latents(subject.kl)
-              if subject.kl[d] > 0.01]  # fmt: skip
+              if subject.kl[d] > ACTIVE_NATS]  # fmt: skip
     if not active:
         return "no latent carries anything"
     more = f" and {len(active) - 4} more" if len(active) > 4 else ""
