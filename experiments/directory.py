@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from betavae_jax.evaluation import Effort, evaluate, score_population
+from betavae_jax.evaluation import Effort, Score, evaluate, score_population
 from betavae_jax.fit import Fitted, program_of
 from betavae_jax.fit_directory import fit_directory
 from betavae_jax.population import num_runs, take_runs
@@ -21,6 +21,7 @@ from betavae_jax.runs.machine import describe_program
 from betavae_jax.runs.records import write_json
 from betavae_jax.runs.settings import Experiment, to_config
 from betavae_jax.runs.tensorboard import write_figures
+from betavae_jax.study.ledger import is_scored
 from betavae_jax.training import Carry, Program
 from experiments.settings_flags import flags_of
 
@@ -114,27 +115,24 @@ def score_directory(
     )
     rows = results["runs"]
     write_json(path, results)
-    missing = [
-        name
-        for name in names
-        if any(name not in {**row["metrics"], **row.get("unscored", {})} for row in rows)
-    ]
-    runs = [
-        row["run"]
-        for row in rows
-        if any(name not in {**row["metrics"], **row.get("unscored", {})} for name in missing)
-    ]
+    missing = [name for name in names if not all(is_scored(row, [name]) for row in rows)]
+    runs = [row["run"] for row in rows if not is_scored(row, missing)]
     if not missing:
         return
     kl = np.asarray([row["kl_per_latent"] for row in rows], np.float64)  # None becomes NaN
     for score in score_population(experiment, program, carry, kl, missing, effort, runs=runs):
-        row = rows[score.run]
-        if score.refused:
-            row.setdefault("unscored", {})[score.name] = score.refused
-        else:
-            row["metrics"][score.name] = score.result
+        keep_score(rows[score.run], score)
         if score.name == missing[-1]:  # a kill costs no more than one run
             write_json(path, results)
+
+
+def keep_score(row: dict[str, Any], score: Score) -> None:
+    """Puts a score into a run's row of `results.json`, or under `unscored` why there is none."""
+    if score.refused:
+        row.setdefault("unscored", {})[score.name] = score.refused
+    else:
+        row["metrics"][score.name] = score.result
+        row.get("unscored", {}).pop(score.name, None)  # it was refused before
 
 
 def standing_results(workdir: pathlib.Path, population: Population) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from betavae_jax.metrics import mig
 from betavae_jax.runs.directory import locked
 from betavae_jax.runs.settings import Settings, build
 from experiments import evaluate, score_table
+from experiments.directory import keep_score
 
 SMALL = ("--num_train=400", "--num_test=150", "--jobs=1")
 NETWORK = {"network": "mlp", "network_settings": {"widths": "8", "decoder_widths": "8"}}
@@ -225,3 +226,11 @@ def test_a_busy_directory_is_left_alone(invoke, workdir):
         code, _, errors = invoke(f"--workdir={workdir}", "--metrics=mig")
     assert code == 2
     assert "is using it" in errors
+
+
+def test_a_score_takes_the_place_of_its_refusal():
+    row = {"metrics": {}}
+    keep_score(row, Score(0, "mig", {}, "expected more rows"))
+    assert row == {"metrics": {}, "unscored": {"mig": "expected more rows"}}
+    keep_score(row, Score(0, "mig", {"value": 0.5}, ""))
+    assert row == {"metrics": {"mig": {"value": 0.5}}, "unscored": {}}
