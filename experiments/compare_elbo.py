@@ -18,9 +18,8 @@ from absl import flags
 from betavae_jax.checks import InputError
 from betavae_jax.codes import make_bound
 from betavae_jax.data.arrays import load_arrays
-from betavae_jax.feed import resident
-from betavae_jax.fit import fit, program_of
-from betavae_jax.population import num_runs, replicate
+from betavae_jax.fit import feed_of, fit, program_of
+from betavae_jax.population import num_runs
 from betavae_jax.runs.settings import Settings, build
 from experiments import cli
 
@@ -50,7 +49,7 @@ def _ours() -> list[float]:
     if experiment.splits.test is None:
         raise InputError(f"expected {_DATA_DIR.value} to hold test images too; got none")
     program = program_of(experiment)
-    feed = resident(replicate(experiment.splits.train.arrays, program.devices))
+    feed = feed_of(experiment, program)
     fitted = fit(program, experiment.runs, feed, num_steps=_STEPS.value)
     runs, test = num_runs(experiment.runs), experiment.splits.test
     bound = make_bound(experiment.model, test, program, runs, num_rows=test.num_examples)

@@ -17,9 +17,8 @@ import numpy as np
 from absl import flags
 
 from betavae_jax.codes import make_bound
-from betavae_jax.feed import resident
-from betavae_jax.fit import fit, program_of
-from betavae_jax.population import num_runs, replicate
+from betavae_jax.fit import feed_of, fit, program_of
+from betavae_jax.population import num_runs
 from betavae_jax.runs.settings import Settings, build
 from experiments import cli
 from experiments.bench.precision import compare
@@ -54,7 +53,7 @@ def _train_and_evaluate(precision: str) -> np.ndarray:
     if test is None:
         raise ValueError("expected a test split")
     program = program_of(experiment)
-    feed = resident(replicate(experiment.splits.train.arrays, program.devices))
+    feed = feed_of(experiment, program)
     fitted = fit(program, experiment.runs, feed, num_steps=_STEPS.value)
     bound = make_bound(experiment.model, test, program, num_runs(experiment.runs))
     return bound(fitted.carry.state.params).elbo
