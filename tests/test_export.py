@@ -11,6 +11,7 @@ import pytest
 from flax import linen as nn
 
 import betavae_jax.export as export_module
+from betavae_jax.chain import decoder_chain, encoder_chain
 from betavae_jax.checks import InputError
 from betavae_jax.examples import Scale
 from betavae_jax.export import (
@@ -19,7 +20,6 @@ from betavae_jax.export import (
     export_run,
     load_exported,
 )
-from betavae_jax.export.chain import decoder_chain, encoder_chain
 from betavae_jax.export.functions import functions_of
 from betavae_jax.export.graph import ACTIVATION_NODES, MEAN_NODES
 from betavae_jax.layers import Convolution

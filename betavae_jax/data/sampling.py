@@ -1,19 +1,19 @@
 """Which examples are learnt from: splits by fraction or factor, and correlated factors."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from betavae_jax.checks import InputError, check_at_least
+from betavae_jax.grids import all_factors, grid_strides
 from betavae_jax.types import Array, Arrays, Dataset, FactorSpace, Leaf, Shape, Splits
 
 _SPLIT_SEED = 0  # the same examples are held out, whatever the seed of a run
 _HELD_OUT = "FACTOR:VALUE"
 _CORRELATED = "FACTOR:FACTOR:SIGMA"
-_ROWS_AT_ONCE = 65_536
 
 
 class SubsetArrays(NamedTuple):
@@ -153,17 +153,6 @@ def _hold_out(data: Dataset, held_out: Sequence[str]) -> Splits:
     return Splits(subset(data, rows[~out]), subset(data, rows[out]))
 
 
-def all_factors(data: Dataset) -> np.ndarray:
-    """The factors of every example, NumPy `[N, K]`."""
-    read: Callable[..., Any] = jax.jit(data.factors)
-    starts = range(0, data.num_examples, _ROWS_AT_ONCE)
-    parts = []
-    for start in starts:  # in pieces of one size: one compilation, and no large temporary
-        index = start + np.arange(min(_ROWS_AT_ONCE, data.num_examples), dtype=np.int32)
-        parts.append(np.asarray(read(data.arrays, np.minimum(index, data.num_examples - 1))))
-    return np.concatenate(parts)[: data.num_examples]
-
-
 def correlate(data: Dataset, first: str, second: str, sigma: float) -> Dataset:
     """Draws two factors of a full grid together, the others uniformly.
 
@@ -195,8 +184,7 @@ def correlate(data: Dataset, first: str, second: str, sigma: float) -> Dataset:
     a, b = (np.linspace(0, 1, space.sizes[k]) for k in (i, j))
     weights = np.exp(-np.square(a[:, None] - b[None, :]) / (2 * sigma**2)).ravel()
     cumulative = (np.cumsum(weights) / np.sum(weights)).astype(np.float32)
-    sizes = np.asarray(space.sizes, np.int64)
-    strides = np.concatenate([np.cumprod(sizes[:0:-1])[::-1], [1]]).astype(np.int32)
+    strides = grid_strides(space.sizes)
 
     def draw(arrays: CorrelatedArrays, key: Array, shape: Shape, num_examples: int) -> Array:
         del num_examples

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import linen as nn
 
+from betavae_jax.chain import Chain, Layer
 from betavae_jax.checks import check_name
-from betavae_jax.export.chain import Chain, Layer
 from betavae_jax.layers import Convolution, TransposedConvolution
 from betavae_jax.types import Shape
 

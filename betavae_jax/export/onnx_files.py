@@ -5,9 +5,9 @@ import pathlib
 import jax
 import numpy as np
 
+from betavae_jax.chain import decoder_chain, encoder_chain
 from betavae_jax.checks import InputError
 from betavae_jax.data.files import import_optional, reading
-from betavae_jax.export.chain import decoder_chain, encoder_chain
 from betavae_jax.export.description import settings_of
 from betavae_jax.export.functions import Functions
 from betavae_jax.export.graph import decoder_model, encoder_model

@@ -1,16 +1,15 @@
 """Pairs of examples that share all but a few factors of variation."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from betavae_jax.checks import InputError, check_at_least
+from betavae_jax.grids import all_factors, grid_strides
 from betavae_jax.types import Array, Arrays, Dataset, Leaf
-
-_ROWS_AT_ONCE = 65_536
 
 
 class PairArrays(NamedTuple):
@@ -133,8 +132,7 @@ def _vary(data: Dataset) -> Callable[[Array, Array, Array], Array]:
             "expected a set with known factors that the device's memory holds whole, to pair"
             " examples; got another"
         )
-    sizes = np.asarray(data.space.sizes, np.int32)
-    strides = np.concatenate([np.cumprod(sizes[:0:-1])[::-1], [1]]).astype(np.int32)
+    sizes, strides = np.asarray(data.space.sizes, np.int32), grid_strides(data.space.sizes)
 
     def vary_on_grid(key: Array, index: Array, factor: Array) -> Array:
         stride, size = jnp.asarray(strides)[factor], jnp.asarray(sizes)[factor]
@@ -146,7 +144,7 @@ def _vary(data: Dataset) -> Callable[[Array, Array, Array], Array]:
 
 def _group(data: Dataset) -> PairArrays:
     """Groups the examples of a set by all factors but each one in turn."""
-    factors = _read_factors(data)
+    factors = all_factors(data)
     groups = [_group_by(np.delete(factors, k, axis=1)) for k in range(factors.shape[1])]
     return PairArrays(data.arrays, *(np.stack(leaves) for leaves in zip(*groups, strict=True)))
 
@@ -161,14 +159,3 @@ def _group_by(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     group = np.empty(len(order), np.int64)
     group[order] = np.cumsum(is_first) - 1
     return order.astype(np.int32), starts[group].astype(np.int32), counts[group].astype(np.int32)
-
-
-def _read_factors(data: Dataset) -> np.ndarray:
-    """The factors of every example, `[N, K]`."""
-    read: Callable[..., Any] = jax.jit(data.factors)
-    parts = []
-    for start in range(0, data.num_examples, _ROWS_AT_ONCE):
-        # In pieces of one size: one compilation, and no large temporary.
-        index = start + np.arange(min(_ROWS_AT_ONCE, data.num_examples), dtype=np.int32)
-        parts.append(np.asarray(read(data.arrays, np.minimum(index, data.num_examples - 1))))
-    return np.concatenate(parts)[: data.num_examples]

@@ -1,22 +1,20 @@
 """A decoder in a form that a web page can run: a list of layers and their weights.
 
-The layers are read off a trace of the model's own decoder, so the architecture has one
-definition. What the page understands is a chain of dense layers and transposed convolutions,
-one activation after each but the last, and a crop; anything else is refused.
+What the page understands is a chain of dense layers and transposed convolutions, one activation
+after each but the last, and a crop; anything else is refused.
 """
 
 import base64
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from betavae_jax.chain import Layer, decoder_chain
+from betavae_jax.checks import InputError
 from betavae_jax.layers import TransposedConvolution
-from betavae_jax.networks.assembly import ACTIVATIONS
 from betavae_jax.types import Model, Params, Shape
 
 # How a likelihood's mean follows from the decoder's output; for the others it is the output.
@@ -42,12 +40,6 @@ class Decoder(NamedTuple):
     weights: bytes  # little-endian: each layer's kernel, scales first if int8, then its bias
 
 
-class _Call(NamedTuple):
-    module: Any
-    arguments: Shape
-    result: Shape
-
-
 def describe_decoder(
     model: Model, params: Params, x_shape: Shape, num_latents: int, likelihood: str
 ) -> Decoder:
@@ -66,30 +58,23 @@ def describe_decoder(
     Raises:
       NotForThePageError: If the decoder is not such a chain, or float16 cannot hold a weight.
     """
-    root, *calls = _trace(model, params, num_latents)
-    activation = _activation_of(root.module)
-    network, size = params["decoder"]["network"], num_latents
-    layers, weights = [], []
-    for call in calls:
-        layer, pieces = _layer(call, network)
-        if math.prod(call.arguments[1:]) != size:
-            raise NotForThePageError("its layers are not a chain")
-        size = math.prod(call.result[1:])
-        layers.append({**layer, "activation": activation})
-        weights += pieces
-    if not layers or sum(piece.size for piece in weights) != _num_parameters(network):
-        raise NotForThePageError("it has parameters outside of such layers")
+    try:
+        chain = decoder_chain(model, params, num_latents)
+    except InputError as refusal:
+        raise NotForThePageError(f"it is of another kind ({refusal})") from None
+    described = [_describe_layer(layer) for layer in chain.layers]
+    layers = [{**layer, "activation": chain.activation} for layer, _ in described]
     layers[-1]["activation"] = "identity"
-    (top, bottom), (left, right) = getattr(root.module, "margins", ((0, 0), (0, 0)))
+    (top, bottom), (left, right) = chain.margins
+    size = math.prod(x_shape)
     if len(x_shape) == 3:
         height, width, channels = x_shape
-        size -= (height + top + bottom) * (width + left + right) * channels
-    else:
-        size -= math.prod(x_shape)
-    if size:
-        raise NotForThePageError("its output is not an example's shape")
+        size = (height + top + bottom) * (width + left + right) * channels
+    ends = math.prod(chain.layers[0].inputs), math.prod(chain.layers[-1].outputs)
+    if ends != (num_latents, size):
+        raise NotForThePageError("it does not lead from a code to an example's shape")
     kind = choose_format(params)
-    data = b"".join(_pack(piece, kind) for piece in weights)
+    data = b"".join(_pack(piece, kind) for _, pieces in described for piece in pieces)
     mean = _MEANS.get(likelihood, "identity")
     return Decoder(layers, [top, left], list(x_shape), mean, kind, data)
 
@@ -120,52 +105,17 @@ def round_decoder(params: Params) -> Params:
     return {**params, "decoder": {**params["decoder"], "network": network}}
 
 
-def _trace(model: Model, params: Params, num_latents: int) -> list[_Call]:
-    """The calls of the decoder's modules in their order, the decoder itself first."""
-    calls: list[_Call] = []
-    root: list[_Call] = []
-
-    def note(
-        function: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
-    ) -> Any:
-        result = function(*args, **kwargs)
-        if context.method_name == "__call__":
-            call = _Call(context.module, args[0].shape, result.shape)
-            (calls if context.module.path else root).append(call)
-        return result
-
-    z = jax.ShapeDtypeStruct((1, num_latents), jnp.float32)
-    with nn.intercept_methods(note):
-        # A function of its own: the trace of one that was seen before would be remembered.
-        jax.eval_shape(lambda p, code: model.decode(p, code), params, z)
-    if len(root) != 1:
-        raise NotForThePageError("it is not one Flax module")
-    return [*root, *calls]
-
-
-def _activation_of(module: Any) -> str:
-    for name, function in ACTIVATIONS.items():
-        if getattr(module, "activation", None) is function:
-            return name
-    raise NotForThePageError("its activation is not known")
-
-
-def _layer(call: _Call, network: Params) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """One layer's description, and its kernel and bias."""
-    module = call.module
-    if not isinstance(module, (nn.Dense, TransposedConvolution)):
-        raise NotForThePageError(f"it has a layer of another kind, {type(module).__name__}")
-    own = network
-    for name in module.path:
-        own = own[name]
-    kernel, bias = np.asarray(own["kernel"]), np.asarray(own["bias"])
-    if isinstance(module, nn.Dense):
-        sizes = {"inputs": kernel.shape[0], "outputs": kernel.shape[1]}
-        return {"kind": "dense", **sizes}, [kernel, bias]
-    _, height, width, channels = call.arguments
+def _describe_layer(layer: Layer) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """What the page reads of a layer but its activation, and its kernel and bias."""
+    if layer.kind is nn.Dense:
+        inputs, outputs = layer.kernel.shape
+        return {"kind": "dense", "inputs": inputs, "outputs": outputs}, [layer.kernel, layer.bias]
+    if layer.kind is not TransposedConvolution:
+        raise NotForThePageError(f"it has a layer of another kind, {layer.kind.__name__}")
+    height, width, channels = layer.inputs
     sizes = {"height": height, "width": width, "channels": channels}
-    layer = {"kind": "transposed", **sizes, "features": call.result[-1]}
-    return layer, [kernel.transpose(2, 0, 1, 3), bias]
+    described = {"kind": "transposed", **sizes, "features": layer.outputs[-1]}
+    return described, [layer.kernel.transpose(2, 0, 1, 3), layer.bias]
 
 
 def _num_parameters(tree: Params) -> int:

@@ -10,12 +10,12 @@ from betavae_jax.checks import InputError
 from betavae_jax.data.blobs import load_blobs
 from betavae_jax.data.resident import Part, make_splits
 from betavae_jax.data.sampling import (
-    all_factors,
     check_sampling,
     correlate,
     sample_splits,
     subset,
 )
+from betavae_jax.grids import all_factors
 from betavae_jax.types import FactorSpace, Splits
 
 KEY = jax.random.key(0)
@@ -88,14 +88,6 @@ def test_taking_rows_of_a_subset(load):
     index = jnp.arange(2)
     np.testing.assert_array_equal(data.gather(taken, index, KEY), images_of(data)[[3, 0]])
     np.testing.assert_array_equal(data.factors(taken, index), all_factors(data)[[3, 0]])
-
-
-def test_all_factors_in_pieces(monkeypatch):
-    from betavae_jax.data import sampling
-
-    expected = all_factors(blobs().train)
-    monkeypatch.setattr(sampling, "_ROWS_AT_ONCE", 5)
-    np.testing.assert_array_equal(all_factors(blobs().train), expected)
 
 
 @pytest.mark.parametrize("sigma", [0.2, 0.7, 50.0])

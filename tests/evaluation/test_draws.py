@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from betavae_jax.data.sampling import all_factors
 from betavae_jax.evaluation.draws import (
     Rows,
     average_blocks,
@@ -16,6 +15,7 @@ from betavae_jax.evaluation.draws import (
     whole,
 )
 from betavae_jax.fit import program_of
+from betavae_jax.grids import all_factors
 from betavae_jax.population import place_runs, replicate
 
 SMALL = {"network": "mlp", "network_settings": {"widths": "8", "decoder_widths": "8"}}

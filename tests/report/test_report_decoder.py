@@ -140,10 +140,10 @@ class Encoder(nn.Module):
 @pytest.mark.parametrize(
     ("module", "why"),
     [
-        (Known("norm"), "a layer of another kind, LayerNorm"),
-        (Known("sum"), "not a chain"),
-        (Known("scale"), "parameters outside of such layers"),
-        (Odd("dense"), "its activation is not known"),
+        (Known("norm"), "got a layer LayerNorm"),
+        (Known("sum"), "that are not a chain"),
+        (Known("scale"), "parameters outside of them in Known"),
+        (Odd("dense"), "another activation of Odd"),
     ],
 )
 def test_other_decoders_are_refused(module, why):

@@ -2,7 +2,7 @@
 
 The architecture so has one definition. Such a chain is dense layers, convolutions and
 transposed convolutions, one activation after each but the last, and a margin around the image;
-anything else is refused, and what a trace does not show, the round trip of an export does.
+anything else is refused, and what a trace does not show, a comparison with the model does.
 """
 
 import itertools
