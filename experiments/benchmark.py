@@ -7,19 +7,14 @@
   python -m experiments.benchmark --decode=10000  # JPEGs of an image folder
   python -m experiments.benchmark --suite=cpu --output=suite.json     # everything; or --suite=gpu
 
-Each contender is a process of its own that waits while another works. A round lets
-each take the same number of steps; the ratio is the median over rounds of ours / peer.
+A ratio is the median over rounds of ours / peer; see `bench.turns`.
 """
 
 import functools
 import json
 import os
 import pathlib
-import resource
-import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +24,8 @@ from betavae_jax.checks import check_name
 from betavae_jax.objectives import OBJECTIVES
 from betavae_jax.runs.settings import Settings
 from experiments import cli
+from experiments.bench.suite import report_suite
+from experiments.bench.turns import measure, table, work
 
 _POPULATION = 4  # runs of the part of that name
 PEERS = {"torch": ("torch", "torch_channels_last")}
@@ -70,11 +67,10 @@ def _make_ours(
     return {"step": ours.make_step, "gather": ours.make_gather}[part](experiment)
 
 
-def _make_torch(*, channels_last: bool) -> Callable[[int], None]:
+def _make_torch(*, channels_last: bool) -> Any:
     from experiments.peers.torch_vae import make_step
 
-    step: Callable[[int], None] = make_step(_BATCH_SIZE.value, 10, channels_last=channels_last)
-    return step
+    return make_step(_BATCH_SIZE.value, 10, channels_last=channels_last)
 
 
 CONTENDERS: dict[str, Callable[[], Callable[[int], None]]] = {
@@ -87,98 +83,23 @@ CONTENDERS: dict[str, Callable[[], Callable[[int], None]]] = {
 }
 
 
-def _work(name: str) -> int:
-    """Takes as many steps as each line of standard input says; prints seconds and peak MB."""
-    advance = CONTENDERS[name]()
-    for line in sys.stdin:
-        began = time.perf_counter()
-        advance(int(line))
-        seconds = time.perf_counter() - began
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(seconds, peak, flush=True)
-    return 0
-
-
-def _ask(worker: "subprocess.Popen[str]", steps: int) -> tuple[float, float]:
-    if worker.stdin is None or worker.stdout is None:
-        raise ValueError("expected a contender with pipes")
-    worker.stdin.write(f"{steps}\n")
-    worker.stdin.flush()
-    answer = worker.stdout.readline()
-    if not answer:
-        raise OSError(f"a contender ended with code {worker.wait()}; its message is above")
-    seconds, peak = answer.split()
-    return float(seconds), float(peak)
-
-
-def _start(name: str) -> "subprocess.Popen[str]":
+def _command_of(name: str) -> list[str]:
+    """What starts the process of a contender."""
     own = [argument for argument in sys.argv[1:] if not argument.startswith("--output")]
-    command = [sys.executable, "-m", "experiments.benchmark", *own, f"--worker={name}"]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def _measure(names: list[str]) -> dict[str, Any]:
-    workers = {name: _start(name) for name in names}
-    try:
-        # The first step of each compiles or warms up, and is told apart.
-        first = {name: _ask(worker, 1)[0] for name, worker in workers.items()}
-        memory = {name: _ask(worker, _STEPS.value)[1] for name, worker in workers.items()}
-        rounds = [
-            {name: _ask(worker, _STEPS.value)[0] / _STEPS.value for name, worker in workers.items()}
-            for _ in range(_ROUNDS.value)
-        ]
-    finally:
-        for worker in workers.values():
-            worker.kill()
-            worker.wait()
-    steps = {name: [r[name] for r in rounds] for name in names}
-    return {"first_call_s": first, "peak_rss_mb": memory, "step_s": steps}
-
-
-def _print(figures: dict[str, Any]) -> None:
-    ours = figures["step_s"]["ours"]
-    print(
-        f"{'':>20} {'first call s':>12} {'step ms':>8} {'ours / it':>9} {'it / ours':>9} "
-        f"{'peak MB':>8}"
-    )
-    for name, times in figures["step_s"].items():
-        ratio = statistics.median(a / b for a, b in zip(ours, times, strict=True))
-        figures.setdefault("ours_over", {})[name] = ratio
-        print(
-            f"{name:>20} {figures['first_call_s'][name]:>12.1f} "
-            f"{1e3 * statistics.median(times):>8.2f} {ratio:>9.2f} {1 / ratio:>9.3f} "
-            f"{figures['peak_rss_mb'][name]:>8.0f}"
-        )
-
-
-def _measure_suite(name: str) -> int:
-    from experiments.bench.groups import SUITES
-    from experiments.bench.suite import run_suite
-    from experiments.bench.table import markdown, plot
-
-    check_name("suite", name, SUITES)
-    names = [group.name for group in SUITES[name]] + ["compilation"]
-    for group in _GROUPS.value:
-        check_name("groups", group, names)
-    output = pathlib.Path(_OUTPUT.value or f"benchmark_{name}.json")
-    figures = run_suite(name, _BUDGET.value, output, _GROUPS.value)
-    print(markdown(figures))
-    plot(figures, output.with_suffix(".png"))
-    return 0
+    return [sys.executable, "-m", "experiments.benchmark", *own, f"--worker={name}"]
 
 
 def main() -> int:
     """Measures, prints and writes the figures."""
     if _WORKER.value:
-        return _work(_WORKER.value)
-    for peer in _PEER.value:
-        check_name("peer", peer, PEERS)
-    for part in _PART.value:
-        check_name("part", part, PARTS)
-    for objective in _OBJECTIVES.value:
-        check_name("objectives", objective, OBJECTIVES)
+        return work(CONTENDERS[_WORKER.value]())
+    for flag, known in ((_PEER, PEERS), (_PART, PARTS), (_OBJECTIVES, OBJECTIVES)):
+        for name in flag.value:
+            check_name(flag.name, name, known)
     if _SUITE.value:
-        return _measure_suite(_SUITE.value)
+        output = pathlib.Path(_OUTPUT.value or f"benchmark_{_SUITE.value}.json")
+        report_suite(_SUITE.value, _BUDGET.value, output, _GROUPS.value)
+        return 0
     if _DECODE.value:
         from experiments.peers.ours import decoding_rate
 
@@ -186,8 +107,9 @@ def main() -> int:
         print(f"{figures['decoded_images_a_second']:.0f} images a second")
     else:
         peers = (name for peer in _PEER.value for name in PEERS[peer])
-        figures = _measure(["ours", *_PART.value, *_OBJECTIVES.value, *peers])
-        _print(figures)
+        names = ["ours", *_PART.value, *_OBJECTIVES.value, *peers]
+        figures = measure({n: _command_of(n) for n in names}, _STEPS.value, _ROUNDS.value)
+        print(table(figures))
     figures["cores"] = os.cpu_count()
     if _OUTPUT.value:
         pathlib.Path(_OUTPUT.value).write_text(json.dumps(figures, indent=2) + "\n")

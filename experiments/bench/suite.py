@@ -6,13 +6,30 @@ import platform
 import time
 from typing import Any
 
+from betavae_jax.checks import check_name
 from experiments.bench import floors
 from experiments.bench.compiling import measure_compilation
 from experiments.bench.groups import SUITES, fastest_form
 from experiments.bench.measure import measure_group, write_json
+from experiments.bench.table import markdown, plot
 
 _BATCH_SIZE = 64
 _SECONDS_A_CHUNK = 2.0  # of the host loop, for the share that its calls take
+
+
+def report_suite(name: str, budget: float, output: pathlib.Path, only: list[str]) -> None:
+    """Runs a suite, prints its tables and draws its figure; arguments as for `run_suite`.
+
+    Raises:
+      InputError: If there is no such suite, or a group is not one of its.
+    """
+    check_name("suite", name, SUITES)
+    names = [group.name for group in SUITES[name]] + ["compilation"]
+    for group in only:
+        check_name("groups", group, names)
+    figures = run_suite(name, budget, output, only)
+    print(markdown(figures))
+    plot(figures, output.with_suffix(".png"))
 
 
 def run_suite(name: str, budget: float, output: pathlib.Path, only: list[str]) -> dict[str, Any]:
