@@ -2,9 +2,11 @@
 
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from betavae_jax.checks import InputError
+from betavae_jax.checks import InputError, check_shape
 from betavae_jax.data.resident import check_images
 from betavae_jax.data.vectors import check_vectors, moments
 from betavae_jax.likelihoods import LIKELIHOODS
@@ -18,6 +20,33 @@ class Scale(NamedTuple):
 
     mean: np.ndarray  # [F] of vectors, [C] of images
     scale: np.ndarray  # likewise
+
+
+def as_array(what: str, values: Any) -> np.ndarray:
+    """What a user gives as an array, bfloat16 as float32.
+
+    Args:
+      what: What a refusal calls it.
+      values: A NumPy or JAX array, or nested lists of numbers.
+
+    Raises:
+      InputError: If it is no array, or masks some of its values.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of different lengths
+        raise InputError(f"expected {what} to be an array; got lists of unlike shapes") from None
+    if array.dtype.kind == "O" or np.ma.is_masked(values):
+        got = "masked values" if np.ma.is_masked(values) else f"a {type(values).__name__}"
+        raise InputError(f"expected {what} to be an array of numbers; got {got}")
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def plain(value: Any) -> Any:
+    """A scalar of NumPy or JAX as a Python number; anything else as it is."""
+    is_scalar = isinstance(value, (np.generic, np.ndarray, jax.Array)) and value.ndim == 0
+    is_number = is_scalar and jnp.issubdtype(value.dtype, jnp.number)
+    return value.item() if is_number else value
 
 
 class Rows(NamedTuple):
@@ -51,7 +80,7 @@ def check_examples(examples: Any, x_shape: Shape, scale: Scale | None = None) ->
     Raises:
       InputError: If the shape, the type or the range is another, or there is no example.
     """
-    values = np.asarray(examples)
+    values = as_array("what is given", examples)
     shapes = [x_shape, x_shape[:2]] if len(x_shape) == 3 and x_shape[2] == 1 else [x_shape]
     single = values.shape in shapes
     if not single and values.shape[1:] not in shapes:
@@ -69,6 +98,26 @@ def check_examples(examples: Any, x_shape: Shape, scale: Scale | None = None) ->
     values = check_images(_THESE, values)
     binary = values.dtype == np.uint8 and values.max() <= 1
     return Rows(values, single, 1.0 if binary else 255.0)
+
+
+def check_codes(codes: Any, num_latents: int) -> tuple[np.ndarray, bool]:
+    """Checks one code or a batch: `[D]` or `[N, D]`, numbers that float32 has.
+
+    Returns:
+      The codes `[N, D]`, float32, and whether one was given.
+
+    Raises:
+      InputError: If they are anything else.
+    """
+    z = as_array("codes", codes)
+    if z.dtype.kind not in "iuf":
+        raise InputError(f"expected codes to be numbers; got {z.dtype}")
+    single = z.ndim == 1
+    z = z[None] if single else z
+    check_shape("codes", z.shape, (None, num_latents))
+    if not len(z):
+        raise InputError("expected at least one code; got none")
+    return check_vectors("codes", z).astype(np.float32), single
 
 
 def shape_of(x: np.ndarray) -> Shape:

@@ -8,10 +8,12 @@ import numpy as np
 
 from betavae_jax.checks import InputError
 from betavae_jax.codes import fetch_examples, fixed_rows
+from betavae_jax.examples import as_array, plain
 from betavae_jax.runs.settings import Settings, load_splits
 
 LEAST_R = 0.5  # |r| from which a latent is said to follow a factor
 _ROWS_AT_ONCE = 1_000
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class FactorCodes(NamedTuple):
@@ -28,6 +30,7 @@ class FactorCodes(NamedTuple):
         Raises:
           InputError: If it is not a number within the factor's values.
         """
+        value = plain(value)
         if not _is_number(value) or not 0 <= value <= self.size - 1:
             raise InputError(
                 f"expected the factor's value from 0 to {self.size - 1}; got {value!r}"
@@ -70,7 +73,7 @@ def find_latent(name: Any, num_latents: int, matched: Mapping[str, tuple[int, fl
                 f" {name}, to which z{latent} is the closest with {r:.2f}"
             )
         return latent
-    number = latent_number(name)
+    number = latent_number(plain(name))
     if number is None or not 0 <= number < num_latents:
         known = f", or a factor ({', '.join(matched)})"
         factors = known if matched else " (which latents follow factors is not known)"
@@ -85,29 +88,29 @@ def latent_number(name: Any) -> int | None:
     """The number in 3 or "z3"; None of anything else."""
     if isinstance(name, str) and name[:1] == "z" and name[1:].isdecimal():
         return int(name[1:])
-    is_number = isinstance(name, (int, np.integer)) and not isinstance(name, bool)
-    return int(name) if is_number else None
+    return name if isinstance(name, int) and not isinstance(name, bool) else None
 
 
 def check_code(name: Any, value: Any) -> float:
-    """Checks the value that a latent is set to; raises InputError unless it is finite."""
-    if not _is_number(value) or not np.isfinite(value):
+    """Checks the value that a latent is set to; raises InputError unless float32 has it."""
+    value = plain(value)
+    if not _is_number(value) or not abs(value) <= _LARGEST:
         raise InputError(f"expected the value of {name!r} to be a finite number; got {value!r}")
     return float(value)
 
 
 def check_ends(span: Any) -> tuple[float, float]:
     """The two ends of a traversal; raises InputError unless they are numbers that rise."""
-    values = np.asarray(span)
+    values = as_array("span", span)
     if values.dtype.kind in "iuf" and values.shape in ((), (2,)):
         low, high = (-values, values) if values.ndim == 0 else values
-        if np.isfinite([low, high]).all() and low < high:
+        if -_LARGEST <= low < high <= _LARGEST:
             return float(low), float(high)
     raise InputError(f"expected span to be two numbers that rise, or one above 0; got {span!r}")
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def fit_factor_codes(

@@ -4,26 +4,25 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from betavae_jax.checks import InputError, check_at_least, check_shape
+from betavae_jax.checks import InputError, check_at_least
 from betavae_jax.coding import Coding, as_key, make_coding, map_rows
-from betavae_jax.examples import Scale, check_examples
+from betavae_jax.examples import Scale, check_codes, check_examples, plain
 from betavae_jax.factor_codes import (
     FactorCodes,
     check_code,
     check_ends,
     find_latent,
     fit_factor_codes,
-    latent_number,
     matched_latents,
 )
 from betavae_jax.restore import read_run
-from betavae_jax.runs.settings import Settings, from_config, resolve
+from betavae_jax.runs.settings import Settings, from_config
 from betavae_jax.types import Model, Params, Posterior, Shape
 
 
@@ -85,15 +84,7 @@ class Representation:
         Raises:
           InputError: If they are anything else.
         """
-        z = np.asarray(codes)
-        if z.dtype.kind not in "iuf":
-            raise InputError(f"expected codes to be numbers; got {z.dtype}")
-        single = z.ndim == 1
-        z = (z[None] if single else z).astype(np.float32)
-        check_shape("codes", z.shape, (None, self.num_latents))
-        if not len(z) or not np.all(np.isfinite(z)):
-            got = "NaN or infinity" if len(z) else "none"
-            raise InputError(f"expected codes to be finite numbers; got {got}")
+        z, single = check_codes(codes, self.num_latents)
         decoded = self._unscale(map_rows(functools.partial(self._coding.decode, self.params), z))
         return decoded[0] if single else decoded
 
@@ -114,7 +105,7 @@ class Representation:
         Raises:
           InputError: If the key or the number is anything else.
         """
-        check_at_least("n", n, 1, integer=True)
+        check_at_least("n", n := plain(n), 1, integer=True)
         key = as_key(key)
         function = lambda row: self._coding.sample(self.params, row, key)  # noqa: E731
         return self._unscale(map_rows(function, np.arange(n, dtype=np.int32)))
@@ -122,7 +113,7 @@ class Representation:
     def traverse(
         self,
         image: Any,
-        latents: Sequence[int | str] | None = None,
+        latents: Sequence[int | str] | int | str | None = None,
         span: float | tuple[float, float] = 3.0,
         num_steps: int = 11,
     ) -> np.ndarray:
@@ -130,7 +121,7 @@ class Representation:
 
         Args:
           image: One image; the latents that do not move stay at its mean code.
-          latents: Which, by number, as "z3", or by a factor's name; None for all.
+          latents: One or more, by number, as "z3", or by a factor's name; None for all.
           span: Moves from -span to span, or between two values, in standard deviations of the
             prior.
           num_steps: T, values of each.
@@ -141,9 +132,11 @@ class Representation:
         Raises:
           InputError: If an argument is not as above.
         """
-        check_at_least("num_steps", num_steps, 2, integer=True)
+        check_at_least("num_steps", num_steps := plain(num_steps), 2, integer=True)
         low, high = check_ends(span)
         names = range(self.num_latents) if latents is None else latents
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            names = [names]
         moved = [self._latent(name) for name in names]
         if not moved:
             raise InputError("expected at least one latent to traverse; got none")
@@ -171,18 +164,19 @@ class Representation:
           InputError: If a latent or a factor is unknown, no latent follows it, or its value is
             out of range; or if the images or the data are not as expected.
         """
-        targets: dict[int, float] = {}
+        if not isinstance(changes, Mapping):
+            raise InputError(
+                f'expected changes by latent or factor, such as {{"z1": 1.5}}; got {changes!r}'
+            )
+        factors, targets = matched_latents(self.results), dict[int, float]()
         for name, value in changes.items():
             latent = self._latent(name)
             if latent in targets:
                 raise InputError(f"expected changes of different latents; got z{latent} twice")
-            is_latent = latent_number(name) is not None
-            at = (
-                functools.partial(check_code, name)
-                if is_latent
-                else self._factor_codes[str(name)].at
+            is_factor = isinstance(name, str) and name in factors
+            targets[latent] = (
+                self._factor_codes[name].at(value) if is_factor else check_code(name, value)
             )
-            targets[latent] = at(value)
         z = np.array(self.encode(images).mean)
         for latent, target in targets.items():
             z[..., latent] = target
@@ -209,12 +203,16 @@ class Representation:
         Raises:
           InputError: If an argument is not as above.
         """
-        check_at_least("num_samples", num_samples, 1, integer=True)
-        check_at_least("importance", importance, 1, integer=True)
+        check_at_least("num_samples", num_samples := plain(num_samples), 1, integer=True)
+        check_at_least("importance", importance := plain(importance), 1, integer=True)
         key = as_key(seed)
         return self._apply(
             lambda params, x: self._coding.bound(params, x, key, num_samples, importance), images
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: the fields; compiled functions are made again."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @functools.cached_property
     def _coding(self) -> Coding:
@@ -222,7 +220,7 @@ class Representation:
 
     @functools.cached_property
     def _settings(self) -> Settings:
-        return resolve(from_config(self.config), self.image_shape)
+        return from_config(self.config)
 
     @functools.cached_property
     def _factor_codes(self) -> Mapping[str, FactorCodes]:

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from betavae_jax.checks import InputError
+from betavae_jax.checks import InputError, check_name
 from betavae_jax.fit import carry_template, feed_of, program_of
+from betavae_jax.likelihoods import LIKELIHOODS
 from betavae_jax.models import make_model
 from betavae_jax.networks import NETWORKS
 from betavae_jax.population import place_runs
@@ -132,6 +133,8 @@ def read_run(workdir: pathlib.Path, run: int) -> Run:
 
 def model_of(settings: Settings, x_shape: Shape) -> Model:
     """The model that resolved settings name, for examples of a shape; loads no data."""
+    check_name("network", settings.network, NETWORKS)
+    check_name("likelihood", settings.likelihood, LIKELIHOODS)
     make = NETWORKS[settings.network]
     network = make(x_shape, settings.num_latents, **settings.network_settings)
     return make_model(network, make_likelihood(settings), precision=settings.precision)

@@ -1,6 +1,7 @@
 """A trained run as functions of arrays: references, shapes, factors, refusals."""
 
 import json
+import pickle
 import shutil
 
 import jax
@@ -362,6 +363,9 @@ REFUSED_IMAGES = {
     "whole numbers": (np.zeros((2, 16, 16), np.int32), "uint8.*got int32"),
     "a number": (3.0, r"got \[\]"),
     "text": (np.full((16, 16), "a"), "got <U1"),
+    "unlike lists": ([[0.0, 1.0], [0.0]], "an array; got lists of unlike shapes"),
+    "nothing": (None, "an array of numbers; got a NoneType"),
+    "masked": (np.ma.masked_equal(FLOATS, 0), "an array of numbers; got masked values"),
 }
 
 
@@ -378,7 +382,9 @@ def test_what_is_no_image_is_refused(representation, case):
     ("call", "message"),
     [
         (lambda r: r.decode(np.zeros((2, 4))), r"codes of shape \[any, 3\]; got \[2, 4\]"),
-        (lambda r: r.decode(np.full(3, np.inf)), "finite numbers; got NaN or infinity"),
+        (lambda r: r.decode(np.full(3, np.inf)), "finite numbers.* in codes; got inf"),
+        (lambda r: r.decode(np.full(3, 1e300)), "within float32, in codes; got 1e"),
+        (lambda r: r.decode([[1.0, 2.0], [3.0]]), "codes to be an array; got lists of unlike"),
         (lambda r: r.decode(np.zeros((0, 3))), "got none"),
         (lambda r: r.decode(["a", "b", "c"]), "codes to be numbers"),
         (lambda r: r.sample(0, 0), "n to be a whole number of at least 1; got 0"),
@@ -400,6 +406,9 @@ def test_what_is_no_image_is_refused(representation, case):
         (lambda r: r.edit(FLOATS, {"x": -0.1}), "got -0.1"),
         (lambda r: r.edit(FLOATS, {"x": "left"}), "got 'left'"),
         (lambda r: r.edit(FLOATS, {"z1": float("nan")}), "finite number; got nan"),
+        (lambda r: r.edit(FLOATS, {"z1": 10**400}), "finite number; got 10"),
+        (lambda r: r.edit(FLOATS, {"z1": np.zeros(2)}), "'z1' to be a finite number"),
+        (lambda r: r.edit(FLOATS, "z1"), r'such as \{"z1": 1.5\}; got \'z1\''),
         (lambda r: r.edit(FLOATS, {0: 1, "z0": 2}), "different latents; got z0 twice"),
         (lambda r: r.elbo(FLOATS, num_samples=0), "num_samples"),
         (lambda r: r.elbo(FLOATS, importance=1.5), "importance"),
@@ -408,6 +417,52 @@ def test_what_is_no_image_is_refused(representation, case):
 def test_bad_arguments_are_refused(representation, call, message):
     with pytest.raises(InputError, match=message):
         call(representation)
+
+
+def test_numbers_may_be_scalars_of_numpy_and_jax(representation, images):
+    one = images[3]
+    edited = representation.edit(one, {"z1": 2.0})
+    for value in (np.float32(2), np.array(2), jnp.float32(2)):
+        np.testing.assert_array_equal(representation.edit(one, {np.int64(1): value}), edited)
+    at_seven = representation.edit(one, {"x": 7})
+    np.testing.assert_array_equal(representation.edit(one, {"x": jnp.int32(7)}), at_seven)
+    moved = representation.traverse(one, [1, 2], 2.0, 3)
+    np.testing.assert_array_equal(
+        representation.traverse(one, jnp.array([1, 2]), jnp.float32(2), np.int64(3)), moved
+    )
+    for alone in ("z1", 1, np.int64(1)):
+        np.testing.assert_array_equal(representation.traverse(one, alone, 2, 3), moved[:1])
+    assert len(representation.sample(np.int64(0), np.int64(3))) == 3
+    bounds = representation.elbo(images[:2], importance=np.int64(5))
+    np.testing.assert_array_equal(bounds, representation.elbo(images[:2], importance=5))
+
+
+def test_bfloat16_is_a_float(representation, images):
+    halved = jnp.asarray(images[:2], jnp.bfloat16)
+    expected = representation.encode(np.asarray(halved, np.float32)).mean
+    np.testing.assert_array_equal(representation.encode(halved).mean, expected)
+    codes = jnp.asarray(expected, jnp.bfloat16)
+    expected = representation.decode(np.asarray(codes, np.float32))
+    np.testing.assert_array_equal(representation.decode(codes), expected)
+
+
+def test_a_pickle_of_a_used_representation_is_as_the_first(representation, images):
+    edited = representation.edit(images[3], {"x": 7})
+    back = pickle.loads(pickle.dumps(representation))
+    np.testing.assert_array_equal(back.edit(images[3], {"x": 7}), edited)
+    assert back.results == representation.results
+
+
+def test_loading_needs_neither_the_objective_nor_the_data_set(run_directory, images, tmp_path):
+    copy = shutil.copytree(run_directory, tmp_path / "run")
+    change_config(copy, lambda c: c["settings"].update(objective="mine", dataset="mine"))
+    mean = bv.load(copy).encode(images).mean
+    np.testing.assert_array_equal(mean, bv.load(run_directory).encode(images).mean)
+    with pytest.raises(InputError, match=r"objective to be one of .*; got 'mine'"):
+        bv.load(copy).edit(images, {"x": 3})
+    change_config(copy, lambda c: c["settings"].update(network="mine"))
+    with pytest.raises(InputError, match=r"network to be one of .*; got 'mine'"):
+        bv.load(copy)
 
 
 def test_a_factor_that_no_latent_follows_is_refused(representation):
@@ -427,6 +482,8 @@ def change_config(workdir, change):
 def test_what_is_no_run_is_refused(run_directory, tmp_path):
     with pytest.raises(InputError, match=r"a run directory; .*config.json is missing"):
         bv.load(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"a run directory; .*config.json is missing"):
+        bv.load(run_directory / "config.json")
     for run in (2, -1, "0", True):
         with pytest.raises(InputError, match=rf"0 to 1; got {run!r}"):
             bv.load(run_directory, run)

@@ -7,15 +7,15 @@ from betavae_jax.checks import InputError
 from betavae_jax.representation import Representation
 from betavae_jax.runs.leaves import sha256_of_tree
 from betavae_jax.runs.records import jsonable, read_versioned
-from betavae_jax.runs.settings import Settings, from_config, resolve
+from betavae_jax.runs.settings import Settings, from_config
 
 CONFIG = "config.json"
 _FORMAT = 1  # of the entry `export`
 
 
 def settings_of(representation: Representation) -> Settings:
-    """The resolved settings of a representation."""
-    return resolve(from_config(representation.config), representation.image_shape)
+    """The settings of a representation, every default filled in."""
+    return from_config(representation.config)
 
 
 def check_finished(representation: Representation) -> None:

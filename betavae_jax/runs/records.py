@@ -66,7 +66,7 @@ def read_versioned(
         version = version_of(read)
         if not isinstance(version, int):
             raise ValueError("its format is missing")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"expected {place}; {path} is missing") from None
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"expected {path} to {content}; {error!r}") from None
