@@ -1,6 +1,7 @@
 """A strict session: two CPU devices, rank promotion is an error, warnings are errors."""
 
 import os
+import tempfile
 
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
@@ -8,6 +9,13 @@ os.environ["XLA_FLAGS"] = (
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "agg")
+
+# A program compiled once serves both workers and the processes that tests start, with the same
+# bits: who starts the session makes the folder, and all others inherit its name.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _COMPILED = tempfile.TemporaryDirectory(prefix="compiled-", ignore_cleanup_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import contextlib
 import pathlib
@@ -36,12 +44,14 @@ def reference_data() -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def make_experiment():
-    """Builds a small experiment: 16×16 blobs, a narrow code, small batches."""
+    """Builds a small experiment: 16×16 blobs, a narrow code and network, small batches."""
     from betavae_jax.runs.settings import Settings, build
 
     def make(**settings):
         data = {"image_size": 16, "blob_grid": 8, "blob_margin": 4.0, "blob_sigma": 1.5}
         small = {"data": data, "batch_size": 8, "num_latents": 3}
+        if "network" not in settings:
+            small["network_settings"] = {"channels": "4,4", "widths": "16"}
         return build(Settings(**{**small, **settings}))
 
     return make
