@@ -1,5 +1,7 @@
 """A linear encoder and decoder with a Bernoulli likelihood, small enough to differentiate twice."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,15 +60,28 @@ def coefficients_of(objective, **values):
     return jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), given)
 
 
-def evaluate(objective, critic=(), *, params=PARAMS, num_views=1, key=KEY, **coefficients):
-    """Loss, terms, evidence and gradient of an objective on the batch."""
-    given, batch = coefficients_of(objective, **coefficients), make_batch(num_views)
+@functools.cache
+def compiled(objective, num_views):
+    """The loss with its gradient; all but the batch is an argument, as in training."""
+    batch = make_batch(num_views)
 
-    def loss(params):
+    def loss(params, critic, given, key):
         return objective.loss(params, critic, MODEL, batch, given, key)
 
-    (value, (terms, evidence)), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+
+def evaluate(objective, critic=(), *, params=PARAMS, num_views=1, key=KEY, **coefficients):
+    """Loss, terms, evidence and gradient of an objective on the batch."""
+    given = coefficients_of(objective, **coefficients)
+    (value, (terms, evidence)), grads = compiled(objective, num_views)(params, critic, given, key)
     return value, terms, evidence, grads
+
+
+def critic_gradient(objective, critic, evidence, **coefficients):
+    """Loss, extras and gradient of an objective's critic."""
+    loss = jax.jit(jax.value_and_grad(objective.critic_loss, has_aux=True))
+    return loss(critic, evidence, coefficients_of(objective, **coefficients), KEY)
 
 
 def twin_posterior(params, x):

@@ -20,7 +20,7 @@ KEY = jax.random.key(3)
 def setting():
     network = NETWORKS["conv"]((8, 8, 1), 3)
     model = make_model(network, LIKELIHOODS["bernoulli"]())
-    params = model.init(jax.random.key(0))
+    params = jax.jit(model.init)(jax.random.key(0))
     # Far from the prior, so that the examples' rates differ.
     params["encoder"]["posterior"]["kernel"] *= 20
     x = jax.random.uniform(jax.random.key(1), (1, 6, 8, 8, 1))

@@ -14,6 +14,7 @@ from linear_model import (
     D,
     assert_gradients_agree,
     coefficients_of,
+    critic_gradient,
     evaluate,
     in_float64,
     make_batch,
@@ -110,10 +111,7 @@ def test_without_weight_it_is_the_vae():
 def test_the_critics_loss_is_a_cross_entropy():
     objective, critic, _ = make()
     _, _, evidence, _ = evaluate(objective, critic, num_views=2)
-    given = coefficients_of(objective)
-    (value, extras), grads = jax.value_and_grad(objective.critic_loss, has_aux=True)(
-        critic, evidence, given, KEY
-    )
+    (value, extras), grads = critic_gradient(objective, critic, evidence)
 
     def twin(critic):
         losses = []
@@ -142,15 +140,17 @@ def test_neither_gradient_reaches_the_other():
         _, (_, evidence) = objective.loss(params, critic, MODEL, batch, given, KEY)
         return objective.critic_loss(critic, jax.lax.stop_gradient(evidence), given, KEY)[0]
 
-    for leaf in jax.tree.leaves(jax.grad(critic_value)(PARAMS)):
+    for leaf in jax.tree.leaves(jax.jit(jax.grad(critic_value))(PARAMS)):
         np.testing.assert_array_equal(leaf, np.zeros(leaf.shape))
 
     # The second batch, which only the critic needs, moves no parameter of the model.
-    def loss(params, x):
+    @jax.jit
+    @jax.grad
+    def gradient(params, x):
         return objective.loss(params, critic, MODEL, batch._replace(x=x), given, KEY)[0]
 
     other = batch.x.at[1].set(1.0 - batch.x[1])
-    a, b = (jax.grad(loss)(PARAMS, x) for x in (batch.x, other))
+    a, b = (gradient(PARAMS, x) for x in (batch.x, other))
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
