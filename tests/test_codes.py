@@ -60,17 +60,20 @@ def test_the_bound_is_the_mean_over_rows(trained, monkeypatch):
     del arrays
     bound = codes.make_bound(experiment.model, data, program, 3)(params)
     assert bound.num_evaluated == 64
+    model = experiment.model
+    encode, decode = jax.jit(model.encode), jax.jit(model.decode)
+    log_likelihood, kl_per_latent = jax.jit(model.log_likelihood), jax.jit(gaussian.kl_per_latent)
     for run in range(3):
         run_params = params_of(params, run)
         distortion, kl = [], []
         for row in range(64):
             x = codes.fetch_examples(data, np.asarray([row]))
-            posterior = experiment.model.encode(run_params, x)
+            posterior = encode(run_params, x)
             key = jax.random.fold_in(jax.random.key(0), row)
             z = gaussian.sample(key, jax.tree.map(lambda a: a[0], posterior))[None]
-            natural = experiment.model.decode(run_params, z)
-            distortion.append(-float(experiment.model.log_likelihood(natural, jnp.asarray(x))[0]))
-            kl.append(np.asarray(gaussian.kl_per_latent(posterior)[0], np.float64))
+            natural = decode(run_params, z)
+            distortion.append(-float(log_likelihood(natural, jnp.asarray(x))[0]))
+            kl.append(np.asarray(kl_per_latent(posterior)[0], np.float64))
         np.testing.assert_allclose(bound.distortion[run], np.mean(distortion), rtol=1e-5)
         np.testing.assert_allclose(bound.kl_per_latent[run], np.mean(kl, axis=0), atol=1e-6)
         np.testing.assert_allclose(bound.rate[run], bound.kl_per_latent[run].sum())

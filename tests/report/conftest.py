@@ -58,7 +58,8 @@ def _scale_runs(leaf, scale):
 @pytest.fixture(scope="session")
 def population(make_experiment, tmp_path_factory):
     """Four runs: two β, two seeds."""
-    experiment = make_experiment(coefficients={"beta": [1.0, 16.0]}, seed=[0, 1])
+    settings = {"coefficients": {"beta": [1.0, 16.0]}, "seed": [0, 1]}
+    experiment = make_experiment(network="conv", **settings)  # of the size that people report
     return report_of(experiment, tmp_path_factory.mktemp("population"))
 
 
