@@ -209,9 +209,17 @@ def test_another_configuration_is_refused(invoke, straight):
     assert results_of(straight)[0]["step"] == 400
 
 
-def test_half_then_whole_equals_straight(straight, tmp_path):
-    for steps in (200, 400):
-        finish(start(*SMALL, f"--num_steps={steps}", "--workdir=a", cwd=tmp_path))
+@pytest.fixture(scope="module")
+def half(tmp_path_factory):
+    """The first 200 of the 400 steps."""
+    folder = tmp_path_factory.mktemp("half")
+    finish(start(*SMALL, "--num_steps=200", "--workdir=a", cwd=folder))
+    return folder / "a"
+
+
+def test_half_then_whole_equals_straight(half, straight, tmp_path):
+    shutil.copytree(half, tmp_path / "a")
+    finish(start(*SMALL, "--num_steps=400", "--workdir=a", cwd=tmp_path))
     assert digests(tmp_path / "a") == digests(straight)
     log = (tmp_path / "a" / "metrics.jsonl").read_text()
     assert log == (straight / "metrics.jsonl").read_text()
@@ -289,27 +297,23 @@ def test_a_second_process_is_refused(invoke, tmp_path):
     assert f"process {process.pid} is using it" in errors
 
 
-def test_a_damaged_checkpoint_falls_back_and_ends_the_same(straight, tmp_path):
-    workdir = tmp_path / "a"
-    arguments = [*SMALL, "--num_steps=200", "--workdir=a"]
-    finish(start(*arguments, cwd=tmp_path))
+def test_a_damaged_checkpoint_falls_back_and_ends_the_same(half, straight, tmp_path):
+    workdir = pathlib.Path(shutil.copytree(half, tmp_path / "a"))
     largest = max((workdir / "checkpoints" / "200").rglob("*"), key=lambda p: p.stat().st_size)
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 1
     largest.write_bytes(content)
-    arguments[-2] = "--num_steps=400"
-    _, errors = finish(start(*arguments, cwd=tmp_path))
+    _, errors = finish(start(*SMALL, "--num_steps=400", "--workdir=a", cwd=tmp_path))
     assert "checkpoint of step 200 is damaged" in errors
     assert digests(workdir) == digests(straight)
 
 
-def test_a_full_disk_keeps_what_was_whole(straight, tmp_path):
+def test_a_full_disk_keeps_what_was_whole(half, straight, tmp_path):
     """A limit on the size of a file stands in for a full disk: both end in an OSError."""
-    workdir = tmp_path / "a"
-    finish(start(*SMALL, "--num_steps=100", "--workdir=a", cwd=tmp_path))
+    workdir = shutil.copytree(half, tmp_path / "a")
     limited = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
         "from experiments import cli, train; cli.run(train.main)"
     )
     done = subprocess.run(
@@ -323,8 +327,8 @@ def test_a_full_disk_keeps_what_was_whole(straight, tmp_path):
     assert done.returncode == 1
     # The storage layer may add lines of its own, before ours or after it.
     (last,) = [x for x in done.stderr.splitlines() if x.startswith("betavae_jax:")]
-    assert "could not write the checkpoint of step 150" in last
-    assert "the checkpoint of step 100 is whole" in last
+    assert "could not write the checkpoint of step 250" in last
+    assert "the checkpoint of step 200 is whole" in last
     finish(start(*SMALL, "--num_steps=400", "--workdir=a", cwd=tmp_path))
     assert digests(workdir) == digests(straight)
 
