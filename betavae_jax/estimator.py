@@ -253,7 +253,13 @@ class BetaVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             check_is_fitted(self)
         is_images = (X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim) in (3, 4)
         if is_images:
-            x = check_array(X, allow_nd=True, estimator=self, input_name="X")
+            try:
+                x = check_array(X, allow_nd=True, estimator=self, input_name="X")
+            except ValueError as error:  # its first line says what is wrong, the rest advises
+                first = str(error).partition("\n")[0]
+                raise InputError(
+                    f"expected images of finite numbers; got others: {first}"
+                ) from None
             if reset:
                 self.n_features_in_ = int(np.prod(x.shape[1:]))
                 self.__dict__.pop("feature_names_in_", None)

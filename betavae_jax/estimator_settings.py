@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from betavae_jax.checks import InputError
+from betavae_jax.examples import plain
 from betavae_jax.runs.settings import AUTO, Settings, resolve
 from betavae_jax.types import Shape
 
@@ -37,8 +36,9 @@ def run_settings(
     Raises:
       InputError: If a parameter is unknown to what was chosen, or out of range.
     """
-    numbers = {name: _plain(parameters[name]) for name in _NUMBERS}
-    mappings: dict[str, Any] = {name: dict(parameters[name] or {}) for name in _MAPPINGS}
+    # A search over parameters passes NumPy scalars.
+    numbers = {name: plain(parameters[name]) for name in _NUMBERS}
+    mappings: dict[str, Any] = {name: _mapping(parameters, name) for name in _MAPPINGS}
     names = {name: parameters[name] for name in _NAMES}
     if names["network"] == AUTO and len(x_shape) == 1:
         names["network"] = "mlp"
@@ -47,7 +47,7 @@ def run_settings(
         names["likelihood"] = "gaussian"
     settings = Settings(
         dataset="arrays",
-        learning_rate=[_plain(parameters["learning_rate"])],
+        learning_rate=[plain(parameters["learning_rate"])],
         seed=[seed],
         tensorboard=False,
         **numbers,
@@ -58,12 +58,19 @@ def run_settings(
 
 
 def _coefficients(parameters: Mapping[str, Any]) -> dict[str, list[float]]:
-    given = {name: _plain(value) for name, value in (parameters["coefficients"] or {}).items()}
+    given = {k: plain(value) for k, value in _mapping(parameters, "coefficients").items()}
     if "beta" in given:
         raise InputError("expected beta as a parameter of its own; got it in coefficients")
     if parameters["beta"] is not None:
-        given["beta"] = _plain(parameters["beta"])
+        given["beta"] = plain(parameters["beta"])
     return {name: [value] for name, value in given.items()}
+
+
+def _mapping(parameters: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = parameters[name]
+    if value is not None and not isinstance(value, Mapping):
+        raise InputError(f"expected {name} to be a mapping by name, or None; got {value!r}")
+    return dict(value or {})
 
 
 def check_same(settings: Settings, fitted: Settings) -> None:
@@ -77,8 +84,3 @@ def check_same(settings: Settings, fitted: Settings) -> None:
         raise InputError(
             f"expected partial_fit with the parameters of the first call; {'; '.join(different)}"
         )
-
-
-def _plain(value: Any) -> Any:
-    """A NumPy scalar, as searches over parameters pass it, as a Python number."""
-    return value.item() if isinstance(value, np.generic) else value

@@ -250,6 +250,8 @@ def coefficients_of(**parameters):
         ({"likelihood": "poisson"}, "likelihood to be one of"),
         ({"likelihood": "bernoulli"}, "likelihood of real values"),
         ({"precision": "float16"}, "precision"),
+        ({"network_settings": 3}, "network_settings to be a mapping by name, or None; got 3"),
+        ({"coefficients": [1.0]}, "coefficients to be a mapping"),
     ],
 )
 def test_bad_parameters_are_refused_by_fit(vectors, parameters, message):
@@ -262,7 +264,7 @@ def test_bad_parameters_are_refused_by_fit(vectors, parameters, message):
     ("x", "message"),
     [
         (np.full((4, 8, 8), 255.0), r"floats in \[0, 1\].*images / 255"),
-        (np.full((4, 8, 8), np.nan), "NaN"),
+        (np.full((4, 8, 8), np.nan), r"images of finite numbers; got others: .* NaN\.$"),
         (np.zeros((4, 8, 8, 7)), "1 to 4 channels"),
         (np.zeros((0, 8, 8)), "0 sample"),
         (np.zeros(8), "1D array"),
