@@ -56,6 +56,9 @@ def run(main: Callable[[], int]) -> NoReturn:
             _stop(EXIT_TROUBLE, str(error))
         sys.exit(code)
 
+    # --help tells the flags of the file that was started: one that calls a driver has the driver's.
+    for flag in flags.FLAGS.get_key_flags_for_module(main.__module__):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(guarded, flags_parser=_parse_flags)
     raise SystemExit(0)  # app.run does not return; this tells the type checker
 
