@@ -175,7 +175,7 @@ class Representation:
                 raise InputError(f"expected changes of different latents; got z{latent} twice")
             is_factor = isinstance(name, str) and name in factors
             targets[latent] = (
-                self._factor_codes[name].at(value) if is_factor else check_code(name, value)
+                self._factor_codes[str(name)].at(value) if is_factor else check_code(name, value)
             )
         z = np.array(self.encode(images).mean)
         for latent, target in targets.items():
