@@ -17,6 +17,7 @@ ROWS_EVALUATED = 10_000
 _ROWS_AT_ONCE = 256
 _PROGRAMS_KEPT = 16
 _KEY = 0  # evaluation draws its samples from this key, whatever the seed of a run
+_DATA_KEY = 1  # and what a data set draws with its examples from this one
 
 
 class Bound(NamedTuple):
@@ -53,7 +54,7 @@ def _map_rows(
 
     def apply(params: Params, arrays: Arrays, index: Array) -> Any:
         def rows(run_params: Params, batch_index: Array) -> Any:
-            x = gather(arrays, batch_index, jax.random.key(_KEY))
+            x = gather(arrays, batch_index, jax.random.key(_DATA_KEY))
             return function(model, run_params, x, batch_index)
 
         return jax.lax.map(lambda p: jax.lax.map(lambda i: rows(p, i), index), params)
@@ -74,10 +75,11 @@ def _bound(model: Model, params: Params, x: Array, index: Array) -> tuple[Array,
 
 
 def _batches(rows: np.ndarray) -> np.ndarray:
-    """Cuts rows `[N]` into `[num_batches, B]`; the last row is repeated to fill the last batch."""
+    """Cuts rows `[N]` into `[num_batches, B]`; the first rows again fill the last batch."""
     size = min(_ROWS_AT_ONCE, len(rows))
     padding = -len(rows) % size
-    return np.pad(rows, (0, padding), mode="edge").reshape(-1, size)
+    # Different rows, since the optimal sigma of a Gaussian likelihood is a batch's.
+    return np.pad(rows, (0, padding), mode="wrap").reshape(-1, size)
 
 
 def _sample_each(posterior: Posterior, index: Array) -> Array:
@@ -168,4 +170,4 @@ def fetch_examples(data: Dataset, rows: np.ndarray) -> np.ndarray:
     if data.take:  # so that the rest of the set stays where it is
         data = data._replace(arrays=data.take(data.arrays, rows), num_examples=len(rows))
         rows = np.arange(len(rows), dtype=np.int32)
-    return np.asarray(data.gather(data.arrays, jnp.asarray(rows), jax.random.key(_KEY)))
+    return np.asarray(data.gather(data.arrays, jnp.asarray(rows), jax.random.key(_DATA_KEY)))

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from betavae_jax.checks import InputError
 from betavae_jax.study.grid import Study
 from betavae_jax.study.plan import Plan
-from experiments.packs import plan_study, run_pack
+from experiments.packs import run_pack
+from experiments.planning import plan_study
 
 LOSSES = 10  # of a pack's process or node, before it is given up
 _TRAVEL = ("JAX_", "XLA_", "BETAVAE_")  # variables that tasks have as this process has them

@@ -28,7 +28,7 @@ from betavae_jax.study.grid import (
 from betavae_jax.study.ledger import read_ledger
 from betavae_jax.study.plan import describe_plan, read_study
 from experiments import cli, score_flags, settings_flags
-from experiments.packs import plan_study
+from experiments.planning import plan_study
 from experiments.ray_executor import Executor, on_cluster
 from experiments.settings_flags import define_settings, read_given
 from experiments.shares import parse_count, parse_shard, train_packs

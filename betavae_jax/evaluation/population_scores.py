@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -89,21 +89,38 @@ def score_population(
     """
     material = _prepare(experiment, program, carry, kl, names, effort)
     absent = f"expected a data set with known factors; {experiment.settings.dataset} has none"
+    scorers = _scorers_of_own(material, effort)
+
+    def score(run: int, name: str) -> Outcome:
+        if needs_factors(name) and not material.factor_names:
+            return absent
+        if name in scorers:
+            return scorers[name](run)
+        held = _hold(material.grid, run)
+        return score_rows(name, _of_run(material.drawn, run), effort, *held)
+
     for run in range(num_runs(experiment.runs)) if runs is None else runs:
         for name in names:
-            if needs_factors(name) and not material.factor_names:
-                outcome: Outcome = absent
-            elif name == "udr":
-                outcome = outcome_of(material.udr()[run], name)
-            elif name in BASELINES:
-                outcome = material.baseline(name)
-            elif name == "downstream":
-                four, distinct = material.apart()
-                outcome = score_few_labels(_of_run(four, run), distinct, effort)
-            else:
-                held = _hold(material.grid, run)
-                outcome = score_rows(name, _of_run(material.drawn, run), effort, *held)
-            yield say(run, name, outcome, material.factor_names)
+            yield say(run, name, score(run, name), material.factor_names)
+
+
+def _scorers_of_own(
+    material: _Population, effort: Effort
+) -> Mapping[str, Callable[[int], Outcome]]:
+    """What is not scored on the drawn rows of one run, by name."""
+
+    def few_labels(run: int) -> Outcome:
+        four, distinct = material.apart()
+        return score_few_labels(_of_run(four, run), distinct, effort)
+
+    def baseline(name: str) -> Callable[[int], Outcome]:
+        return lambda _run: material.baseline(name)
+
+    return {
+        "udr": lambda run: outcome_of(material.udr()[run], "udr"),
+        "downstream": few_labels,
+        **{name: baseline(name) for name in BASELINES},
+    }
 
 
 def encode_drawn(

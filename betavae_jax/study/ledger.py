@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from betavae_jax.population import num_runs
+from betavae_jax.runs.checkpoints import steps_in
 from betavae_jax.runs.directory import CHECKPOINTS, CONFIG, LOG, RESULTS
 from betavae_jax.runs.records import read_log
 from betavae_jax.runs.settings import grid_of
@@ -46,8 +47,7 @@ def read_pack(workdir: pathlib.Path, study: Study, pack: Pack) -> PackState:
         scored = all(is_scored(row, names) for row in rows)
         scored &= not is_ranked_later(study, pack) or has_codes(folder, study, pack)
         return PackState(pack, FINISHED if scored else TRAINED, num_steps, rows)
-    steps = [int(p.name) for p in (folder / CHECKPOINTS).glob("*") if p.name.isdecimal()]
-    return PackState(pack, BEGUN, max(steps, default=0), [])
+    return PackState(pack, BEGUN, max(steps_in(folder / CHECKPOINTS), default=0), [])
 
 
 def _results(folder: pathlib.Path) -> list[Mapping[str, Any]]:

@@ -49,7 +49,7 @@ def text_of(row: Row, names: Sequence[str], rates: bool) -> str:
 
 
 def texts_of(rows: Sequence[Row]) -> list[str]:
-    """The setting of every run in words, by the coefficients that vary within its sweep."""
+    """The setting of every run in words: the coefficients that vary in its sweep, or all."""
     names = coefficient_names(rows)
     values: dict[str, dict[str, set[Any]]] = {}
     for row in rows:
@@ -60,8 +60,7 @@ def texts_of(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         own = values[row["sweep"]]
         varying = [name for name in names if len(own[name]) > 1]
-        one = varying or [name for name in names if row[name] is not None][:1]
-        texts.append(text_of(row, one, len(own["learning_rate"]) > 1))
+        texts.append(text_of(row, varying or names, len(own["learning_rate"]) > 1))
     return texts
 
 

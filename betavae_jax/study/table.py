@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from betavae_jax.runs.records import write_text
 from betavae_jax.study.grid import Study, labels_of
 from betavae_jax.study.ledger import PackState, causes_of_failure
 from betavae_jax.study.plan import pack_directory
@@ -92,9 +93,7 @@ def write_csv(path: pathlib.Path, rows: Sequence[Row]) -> None:
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(text.getvalue(), encoding="utf-8")
-    os.replace(beside, path)
+    write_text(path, text.getvalue())
 
 
 def write_parquet(path: pathlib.Path, rows: Sequence[Row]) -> None:

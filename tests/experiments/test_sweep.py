@@ -20,7 +20,7 @@ import pytest
 from betavae_jax.runs.directory import locked
 from betavae_jax.study.grid import make_study
 from betavae_jax.study.plan import describe_plan
-from experiments import packs, sweep
+from experiments import packs, planning, sweep
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = [
@@ -228,16 +228,17 @@ import pathlib, sys
 import numpy as np
 from betavae_jax.fit import feed_of
 from betavae_jax.population import place_runs, replicate, take_rows
-from experiments import cli, packs, sweep
+from experiments import built, cli, sweep
+from betavae_jax.study.plan import load_study
 
 workdir = pathlib.Path(sys.argv[1].partition("=")[2])
 try:
     cli.run(sweep.main)
 except SystemExit as end:
     assert end.code == 0
-study, plan = packs.load_study(workdir)
-key, rows = packs._key(study.sweeps[0]), plan.packs[0].num_runs
-experiment, program = packs._build(key), packs._program(key, rows)
+study, plan = load_study(workdir)
+settings, rows = study.sweeps[0], plan.packs[0].num_runs
+experiment, program = built.experiment_of(settings), built.program_for(settings, rows)
 settings = place_runs(take_rows(experiment.runs, 0, rows), program.devices)
 arrays = feed_of(experiment, program).arrays(0)
 carry = program.init(settings, arrays)
@@ -335,7 +336,7 @@ def test_a_count_that_memory_does_not_hold_is_refused_before_the_plan(
         assert len(experiment.runs.seed) == 4  # the runs of the largest pack, on two devices
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
 
-    monkeypatch.setattr("experiments.packs._TAKING_TURNS", ())  # as on an accelerator
+    monkeypatch.setattr("experiments.planning._TAKING_TURNS", ())  # as on an accelerator
     monkeypatch.setattr("betavae_jax.study.measure._images_per_second", exhausted)
     arguments = ["--objective=vae", "--seed=0,1,2", "--runs_per_device=64"]
     code, _, errors = invoke(f"--workdir={tmp_path / 'study'}", *SMALL, *arguments)
@@ -348,7 +349,7 @@ def test_what_is_measured_stands_in_the_plan(tmp_path, monkeypatch):
     monkeypatch.setattr("betavae_jax.study.measure._SECONDS_TIMED", 0.01)
     shape = {"batch_size": 8, "num_latents": 2, "network": "mlp", "seed": [0, 1, 2]}
     study = make_study({"sweep": [{"objective": "vae"}], "settings": shape, "metrics": ["none"]})
-    _, plan = packs.plan_study(tmp_path / "study", study)
+    _, plan = planning.plan_study(tmp_path / "study", study)
     assert plan.runs_per_device == 2  # three seeds on two devices
     assert plan.measured[0]["images_per_second"] > 0
     line = describe_plan(tmp_path, study, plan)

@@ -8,6 +8,7 @@ import pytest
 from betavae_jax.checks import InputError
 from betavae_jax.metrics import udr
 from betavae_jax.runs.directory import CONFIG, RESULTS
+from betavae_jax.runs.machine import FORMAT
 from betavae_jax.runs.records import write_json
 from betavae_jax.study.compose import compose, compose_when_finished
 from betavae_jax.study.grid import make_study
@@ -51,7 +52,8 @@ def place(workdir, study, most_runs):
         ]  # fmt: skip
         folder = pack_directory(workdir, pack.number)
         folder.mkdir(parents=True)
-        write_json(folder / CONFIG, {})
+        config = {"program": {"format": FORMAT}, "settings": {"network": "conv"}}
+        write_json(folder / CONFIG, config)
         write_json(folder / RESULTS, {"runs": rows})
         save_codes(folder, own)
         codes.append(own.astype(np.float32))

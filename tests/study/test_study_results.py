@@ -166,7 +166,9 @@ def test_a_directory_without_a_study_is_refused(tmp_path):
 
 def test_settings_are_summed_up_over_seeds(workdir):
     rows = table_of(workdir, STUDY, states_of(workdir))
-    assert texts_of(rows) == ["beta=1"] * 2 + ["beta=4"] * 2 + ["beta=1"] * 2
+    assert (
+        texts_of(rows) == ["beta=1"] * 2 + ["beta=4"] * 2 + ["beta=1, lambda_od=2, lambda_d=20"] * 2
+    )
     first, second, third = settings_of_rows(rows)
     assert (first.sweep, first.text, first.runs, first.failed) == ("beta_vae", "beta=1", 2, 0)
     assert first.spreads["mig"].mean == pytest.approx(0.2)

@@ -1,0 +1,147 @@
+"""Planning a study: what is asked, verified, measured and cut into packs."""
+
+import pathlib
+
+import jax
+
+from betavae_jax.checks import InputError
+from betavae_jax.fit import carry_template, feed_of, program_of
+from betavae_jax.population import num_runs, take_rows
+from betavae_jax.runs.directory import FIGURES, REPORT, locked
+from betavae_jax.runs.settings import Settings
+from betavae_jax.study.grid import Study, settle_metrics
+from betavae_jax.study.measure import Measured, choose_count, counts_to_try, measure_counts
+from betavae_jax.study.plan import (
+    PACKS,
+    PLAN,
+    STUDY,
+    Plan,
+    check_machine,
+    check_same_study,
+    cut,
+    read_plan,
+    read_study,
+    write_plan,
+    write_study,
+)
+from betavae_jax.study.table import CSV, PARQUET
+from experiments.built import experiment_of, machine_of, say_too_large
+
+_OURS = (STUDY, PLAN, PACKS, CSV, PARQUET, FIGURES, REPORT, ".lock")
+_TAKING_TURNS = ("cpu",)  # backends on which one more run of a device needs next to no memory
+_SECONDS_MEASURED = {"cpu": 15.0}  # where runs take turns there is little to find
+_SECONDS_ELSEWHERE = 300.0
+
+
+def plan_study(
+    workdir: pathlib.Path,
+    study: Study,
+    *,
+    runs_per_device: int | None = None,
+    deterministic: bool = True,
+    allow_inexact_resume: bool = False,
+) -> tuple[Study, Plan]:
+    """Cuts a study into packs, once; where a plan stands already, verifies that it serves.
+
+    Args:
+      workdir: The study's directory, or where it is to be.
+      study: What is asked. Its metrics may differ from those of an earlier start.
+      runs_per_device: Of a pack; None has it measured.
+      deterministic: Whether accelerators were asked for the same bits at every call.
+      allow_inexact_resume: Whether a plan of other versions or hardware serves.
+
+    Returns:
+      The study, its metrics named, and the plan.
+
+    Raises:
+      InputError: If the directory holds something else, data or settings are not as expected,
+        or memory does not hold one run, or as many as asked for. Nothing has been written then.
+    """
+    _check_place(workdir)
+    standing = read_study(workdir)
+    if standing:
+        check_same_study(workdir, standing, study)
+    splits = [experiment_of(settings).splits for settings in study.sweeps]
+    study = settle_metrics(study, splits)
+    with locked(workdir, wait=True):
+        plan = read_plan(workdir, study) if read_study(workdir) else None
+        if plan is None:
+            measured = _measure(study, runs_per_device)
+            count = runs_per_device or _choose(study, measured)
+            devices = jax.local_device_count()
+            plan = Plan(
+                cut(study, count * devices),
+                count,
+                devices,
+                tuple(m._asdict() for m in measured),
+                machine_of(deterministic=deterministic),
+            )
+            write_study(workdir, study)
+            write_plan(workdir, plan)
+        else:
+            if runs_per_device not in (None, plan.runs_per_device):
+                raise InputError(
+                    f"expected runs_per_device to be {plan.runs_per_device}, with which {workdir} "
+                    f"was planned, or auto; got {runs_per_device}"
+                )
+            if not allow_inexact_resume:
+                check_machine(workdir, plan, machine_of(deterministic=deterministic))
+            write_study(workdir, study)
+    return study, plan
+
+
+def _check_place(workdir: pathlib.Path) -> None:
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"expected workdir {workdir} to be a directory; it is a file")
+    entries = sorted(p.name for p in workdir.iterdir()) if workdir.exists() else []
+    foreign = [name for name in entries if name.removesuffix(".new") not in _OURS]
+    if foreign and STUDY not in entries:
+        raise InputError(
+            f"expected workdir {workdir} to be empty or a study; it holds {foreign[0]}"
+        )
+
+
+def _measure(study: Study, given: int | None) -> list[Measured]:
+    """Measures the sweep whose runs are the largest; a given count too, where it may not fit."""
+    backend, devices = jax.default_backend(), jax.local_device_count()
+    if given and backend in _TAKING_TURNS:
+        return []
+    sweep = _heaviest(study)
+    most = max(num_runs(experiment_of(s).runs) for s in study.sweeps)
+    if given:
+        counts = [min(given, -(-most // devices))]
+    else:
+        turns = backend in _TAKING_TURNS
+        counts = counts_to_try(most, _most_seeds(study), devices, takes_turns=turns)
+    seconds = _SECONDS_MEASURED.get(backend, _SECONDS_ELSEWHERE)
+    measured = measure_counts(experiment_of(study.sweeps[sweep]), counts, seconds=seconds)
+    if given and measured[0].images_per_second is None:
+        raise InputError(say_too_large(study.sweeps[sweep], counts[0]))
+    return measured
+
+
+def _choose(study: Study, measured: list[Measured]) -> int:
+    wanted = -(-_most_seeds(study) // jax.local_device_count())
+    count = choose_count(measured, wanted)
+    if count is None:
+        raise InputError(say_too_large(study.sweeps[_heaviest(study)], 1))
+    return count
+
+
+def _most_seeds(study: Study) -> int:
+    return max(len(settings.seed) for settings in study.sweeps)
+
+
+def _heaviest(study: Study) -> int:
+    """The sweep whose runs carry the most numbers from step to step."""
+
+    def size(settings: Settings) -> int:
+        experiment = experiment_of(settings)
+        program = program_of(experiment)
+        feed = feed_of(experiment, program)
+        template = carry_template(program, take_rows(experiment.runs, 0, 1), feed.arrays(0))
+        feed.close()
+        return sum(leaf.size for leaf in jax.tree.leaves(template)) * settings.batch_size
+
+    sizes = [size(settings) for settings in study.sweeps]
+    return sizes.index(max(sizes))
