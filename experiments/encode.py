@@ -29,6 +29,12 @@ _INPUT = flags.DEFINE_string(
     " by default the run's own.",
 )
 flags.declare_key_flag(OUTPUT.name)
+_SKIP_BAD = flags.DEFINE_boolean(
+    "skip_bad",
+    None,
+    "Leave pictures of a folder out that cannot be read; by default as the run did.",
+    allow_override=True,  # where drivers share a process, it is a setting of data sets too
+)
 
 
 def main() -> int:
@@ -41,7 +47,7 @@ def main() -> int:
     output, run = pathlib.Path(OUTPUT.value), RUN.value or 0
     check_code_file(output)
     representation = load(cli.WORKDIR.value, run)
-    streams = open_input(representation, _INPUT.value)
+    streams = open_input(representation, _INPUT.value, skip_bad=_SKIP_BAD.value)
     often = 0.2 if sys.stderr.isatty() else 10.0
     total = count_examples(streams)
     with tqdm(total=total, unit="example", mininterval=often, delay=1.0) as bar:

@@ -11,6 +11,7 @@ from betavae_jax.types import Array, Dataset, FactorSpace, Splits
 
 _MAX_CHANNELS = 4
 _BLOCK = 4096  # images that are looked at at a time
+_ROUNDING = 1e-3  # outside [0, 1] by no more, as resampling leaves it
 
 
 class ImageArrays(NamedTuple):
@@ -141,9 +142,12 @@ def _check_range(source: str, images: np.ndarray) -> np.ndarray:
         return images.astype(np.float32)
     if not np.isfinite([low, high]).all():
         raise InputError(f"expected finite floats in [0, 1] in {source}; got NaN or infinity")
-    rescale = "images / 255" if low >= 0 and high <= 255 else "(images - low) / (high - low)"
+    if low >= -_ROUNDING and high <= 1 + _ROUNDING:
+        rescale = "np.clip(images, 0, 1)"
+    else:
+        rescale = "images / 255" if low >= 0 and high <= 255 else "(images - low) / (high - low)"
     raise InputError(
-        f"expected floats in [0, 1] in {source}; got {low:g} to {high:g} (rescale: {rescale})"
+        f"expected floats in [0, 1] in {source}; got {low:.7g} to {high:.7g} (rescale: {rescale})"
     )
 
 

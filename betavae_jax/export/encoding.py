@@ -21,7 +21,9 @@ from betavae_jax.types import Array, Params, Posterior, Shape
 _ROWS_AT_ONCE = 256
 
 
-def open_input(representation: Representation, name: str | None) -> list[Stream]:
+def open_input(
+    representation: Representation, name: str | None, *, skip_bad: bool | None = None
+) -> list[Stream]:
     """Opens what is to be encoded, prepared as the run's own examples were.
 
     Pictures in a folder get the run's size and channels.
@@ -30,6 +32,8 @@ def open_input(representation: Representation, name: str | None) -> list[Stream]
       representation: The run.
       name: A file, a folder, a data set such as `tfds:mnist`; None for the run's own data set,
         whole and in its own order.
+      skip_bad: Whether pictures in a folder that cannot be read are left out, with a warning each;
+        None for what the run's own settings say.
 
     Returns:
       The training split, and the test split where the set has one.
@@ -40,7 +44,8 @@ def open_input(representation: Representation, name: str | None) -> list[Stream]
     settings = settings_of(representation)
     path = pathlib.Path(name or "").expanduser()
     if name and path.exists():
-        skip_bad = bool(settings.data.get("skip_bad", False))
+        if skip_bad is None:
+            skip_bad = bool(settings.data.get("skip_bad", False))
         look = _look(settings, representation.image_shape)
         streams = stream_path(path, look, skip_bad=skip_bad)
     else:

@@ -385,6 +385,7 @@ def test_idx_files_without_training_images_must_be_named(tmp_path):
     [
         (BYTES / 127.5 - 1, r"floats in \[0, 1\].*got -1 to 1 \(rescale: \(images - low\)"),
         (BYTES.astype(np.float32), r"floats in \[0, 1\].*got 0 to 255 \(rescale: images / 255\)"),
+        (np.clip(BYTES, 0, 1) * 1.0001, r"got 0 to 1.0001 \(rescale: np.clip\(images, 0, 1\)\)"),
         (np.where(BYTES > 250, np.nan, 0.5), r"got NaN or infinity"),
         (np.where(BYTES > 250, np.inf, 0.5), r"got NaN or infinity"),
         (BYTES.astype(np.int64), "uint8.*bool.*got int64"),

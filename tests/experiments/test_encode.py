@@ -88,6 +88,20 @@ def test_the_run_s_own_set_with_its_factors(invoke, workdir, tmp_path):
     assert (codes_train.shape, factors_train.shape, codes_test.shape) == ((42, 3), (42, 2), (22, 3))
 
 
+def test_pictures_that_cannot_be_read_are_left_out_if_asked(invoke, workdir, tmp_path, caplog):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i, image in enumerate(IMAGES[:3]):
+        PIL.Image.fromarray(image).save(folder / f"{i}.png")
+    (folder / "1.png").write_bytes(b"\x89PNG")
+    arguments = (f"--workdir={workdir}", f"--input={folder}", f"--output={tmp_path / 'codes.npz'}")
+    code, _, errors = invoke(*arguments)
+    assert (code, "1.png" in errors, "skip_bad" in errors) == (2, True, True)
+    code, output, _ = invoke(*arguments, "--skip_bad")
+    assert (code, output.split()[0]) == (0, "2")
+    assert "left out" in caplog.text
+
+
 def test_a_folder_of_pictures_to_a_table(invoke, workdir, tmp_path):
     for i, image in enumerate(IMAGES):
         path = tmp_path / "in" / "ab"[i % 2] / f"{i:02}.png"
