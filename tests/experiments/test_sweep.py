@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 
 import jax
@@ -29,6 +28,7 @@ SMALL = [
     "--blob_margin=4",
     "--network=mlp",  # compiled in a moment
     "--network_widths=8",
+    "--network_decoder_widths=8",
     "--batch_size=8",
     "--num_latents=2",
     "--checkpoint_every=10",
@@ -41,28 +41,10 @@ SIX = [*SMALL, "--objective=beta_vae,vae", "--beta=2,4", "--seed=0,1", "--metric
 # Three objectives, two values each, four seeds: six packs of four runs.
 MANY = [*SMALL, "--objective=beta_vae,dip_vae_i,factor_vae", "--beta=1,4", "--gamma=10",
         "--seed=0,1,2,3", "--metrics=none", "--runs_per_device=2", "--num_steps=60",
-        "--network=conv", "--network_channels=4,4"]  # fmt: skip
+        "--network=conv", "--network_channels=4,4", "--network_widths=16",
+        "--network_decoder_widths="]  # fmt: skip
 
-COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
-ENVIRONMENT = {
-    "PYTHONPATH": str(ROOT),
-    "XLA_FLAGS": "",
-    "JAX_NUM_CPU_DEVICES": "2",
-    "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once():
-    """Programs compiled once serve this process too."""
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = [getattr(jax.config, name) for name in names]
-    for name, value in zip(names, (COMPILED.name, 0), strict=True):
-        jax.config.update(name, value)
-    yield
-    for name, value in zip(names, before, strict=True):
-        jax.config.update(name, value)
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": "2"}
 
 
 @pytest.fixture
