@@ -10,7 +10,7 @@ from betavae_jax.codes import Bound, make_bound
 from betavae_jax.fit import Fitted, Hooks, carry_template, feed_of, fit
 from betavae_jax.population import num_runs
 from betavae_jax.runs.checkpoints import open_checkpoints
-from betavae_jax.runs.directory import CHECKPOINTS, LOG, RESULTS, check_steps
+from betavae_jax.runs.directory import CHECKPOINTS, LOG, REPORT, RESULTS, check_steps
 from betavae_jax.runs.records import append_log, cut_log, log_lines
 from betavae_jax.runs.settings import Experiment
 from betavae_jax.runs.tensorboard import Events, no_events, open_events
@@ -61,7 +61,8 @@ def fit_directory(
     cut_log(workdir / LOG, step)
     events = no_events()
     if step < settings.num_steps:
-        (workdir / RESULTS).unlink(missing_ok=True)
+        for name in (RESULTS, REPORT):
+            (workdir / name).unlink(missing_ok=True)
         if settings.tensorboard:
             purge_step = step + 1 if start else None
             events = open_events(workdir, num_runs(experiment.runs), purge_step=purge_step)

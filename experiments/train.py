@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 
 from betavae_jax.population import num_runs, take_runs
-from betavae_jax.runs.directory import REPORT
+from betavae_jax.runs.directory import REPORT, RESULTS
 from betavae_jax.runs.settings import build
 from experiments import cli, settings_flags
 from experiments.directory import train_directory
@@ -26,6 +26,7 @@ define_settings()
 for module in (cli, settings_flags):
     flags.adopt_module_key_flags(module)  # so that --help shows them
 _OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Start anew where a run stands already.")
+_REPORT = flags.DEFINE_boolean("report", True, "Draw figures and the page after training.")
 
 
 def main() -> int:
@@ -39,6 +40,7 @@ def main() -> int:
         overwrite=_OVERWRITE.value,
         allow_inexact_resume=cli.INEXACT.value,
         deterministic=cli.DETERMINISTIC.value,
+        report=_REPORT.value,
     )
     fitted = trained.fitted
     if fitted.signal:
@@ -47,7 +49,10 @@ def main() -> int:
         _say(trained.results)
     else:
         print(f"finished already, at step {fitted.step}; a larger --num_steps goes on")
-    print(f"report: {workdir / REPORT}")
+    if (workdir / REPORT).exists():
+        print(f"report: {workdir / REPORT}")
+    else:
+        print(f"results: {workdir / RESULTS} (no report: experiments.report draws one)")
     if np.all(take_runs(fitted.carry.state.failed_at, num_runs(experiment.runs)) >= 0):
         print("every run has stopped at a value that is not finite")
         return cli.EXIT_TROUBLE

@@ -1,7 +1,6 @@
 """Modularity and explicitness of Ridgeway & Mozer (2018)."""
 
 import numpy as np
-from scipy.stats import rankdata
 
 from betavae_jax.metrics.classifiers import check_installed, fit_logistic, standardise
 from betavae_jax.metrics.information import (
@@ -150,6 +149,8 @@ def mean_area(probabilities: np.ndarray, labels: np.ndarray, classes: np.ndarray
     Returns:
       The mean over the classes that have rows in `labels` beside others; 0.5 without any.
     """
+    from scipy.stats import rankdata  # a second to import
+
     ranks = rankdata(probabilities, axis=0)
     member = labels[:, None] == classes
     inside = member.sum(axis=0)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import rankdata
 
 from betavae_jax.checks import InputError, check_at_least, check_name
 from betavae_jax.metrics.results import Interval, Result, library_versions
@@ -155,6 +154,8 @@ def rank_correlations(x: np.ndarray) -> np.ndarray:
     Returns:
       `[R, R, D, D]`; a constant column is correlated with nothing.
     """
+    from scipy.stats import rankdata  # a second to import
+
     runs, rows, latents = x.shape
     ranks = _standardise(rankdata(x, axis=1))
     flat = np.moveaxis(ranks, 1, 0).reshape(rows, runs * latents)

@@ -29,6 +29,7 @@ SMALL = [
     "--checkpoint_every=50",
     "--log_every=20",
 ]
+QUICK = [*SMALL, "--noreport"]
 
 
 @pytest.fixture
@@ -213,16 +214,27 @@ def test_another_configuration_is_refused(invoke, straight):
 def half(tmp_path_factory):
     """The first 200 of the 400 steps."""
     folder = tmp_path_factory.mktemp("half")
-    finish(start(*SMALL, "--num_steps=200", "--workdir=a", cwd=folder))
+    output, _ = finish(start(*QUICK, "--num_steps=200", "--workdir=a", cwd=folder))
+    assert "results: a/results.json (no report: experiments.report draws one)" in output
+    assert not (folder / "a" / "report.html").exists()
     return folder / "a"
 
 
 def test_half_then_whole_equals_straight(half, straight, tmp_path):
     shutil.copytree(half, tmp_path / "a")
-    finish(start(*SMALL, "--num_steps=400", "--workdir=a", cwd=tmp_path))
+    finish(start(*QUICK, "--num_steps=400", "--workdir=a", cwd=tmp_path))
     assert digests(tmp_path / "a") == digests(straight)
     log = (tmp_path / "a" / "metrics.jsonl").read_text()
     assert log == (straight / "metrics.jsonl").read_text()
+
+
+def test_a_page_of_fewer_steps_does_not_stay(invoke, half, tmp_path):
+    workdir = tmp_path / "a"
+    shutil.copytree(half, workdir)
+    (workdir / "report.html").write_text("of 200 steps")
+    code, output, _ = invoke(*QUICK, "--num_steps=220", f"--workdir={workdir}")
+    assert (code, "no report" in output) == (0, True)
+    assert not (workdir / "report.html").exists()
 
 
 def wait_for(condition, process, seconds=120):
@@ -235,7 +247,7 @@ def wait_for(condition, process, seconds=120):
 
 def test_killed_at_random_and_inside_a_save_equals_straight(straight, tmp_path):
     workdir = tmp_path / "a"
-    arguments = [*SMALL, "--checkpoint_every=25", "--num_steps=400", "--workdir=a"]
+    arguments = [*QUICK, "--checkpoint_every=25", "--num_steps=400", "--workdir=a"]
     saves = workdir / "checkpoints"
     chance = random.Random(7)
     for attempt in range(5):
@@ -265,7 +277,7 @@ def test_killed_at_random_and_inside_a_save_equals_straight(straight, tmp_path):
     ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)], ids=["term", "int"]
 )
 def test_a_signal_saves_and_says_how_to_go_on(straight, tmp_path, number, code):
-    arguments = [*SMALL, "--checkpoint_every=1000", "--num_steps=400", "--workdir=a"]
+    arguments = [*QUICK, "--checkpoint_every=1000", "--num_steps=400", "--workdir=a"]
     process = start(*arguments, cwd=tmp_path)
     log = tmp_path / "a" / "metrics.jsonl"
     wait_for(lambda: log.exists() and log.stat().st_size, process)
@@ -287,7 +299,7 @@ def test_overwrite_starts_anew(invoke, straight, tmp_path):
 
 
 def test_a_second_process_is_refused(invoke, tmp_path):
-    arguments = [*SMALL, "--num_steps=100000000", f"--workdir={tmp_path / 'a'}"]
+    arguments = [*QUICK, "--num_steps=100000000", f"--workdir={tmp_path / 'a'}"]
     process = start(*arguments, cwd=tmp_path)
     wait_for((tmp_path / "a" / "config.json").exists, process)
     code, _, errors = invoke(*arguments)
@@ -303,7 +315,7 @@ def test_a_damaged_checkpoint_falls_back_and_ends_the_same(half, straight, tmp_p
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 1
     largest.write_bytes(content)
-    _, errors = finish(start(*SMALL, "--num_steps=400", "--workdir=a", cwd=tmp_path))
+    _, errors = finish(start(*QUICK, "--num_steps=400", "--workdir=a", cwd=tmp_path))
     assert "checkpoint of step 200 is damaged" in errors
     assert digests(workdir) == digests(straight)
 
@@ -317,7 +329,7 @@ def test_a_full_disk_keeps_what_was_whole(half, straight, tmp_path):
         "from experiments import cli, train; cli.run(train.main)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", limited, *SMALL, "--num_steps=400", "--workdir=a"],
+        [sys.executable, "-c", limited, *QUICK, "--num_steps=400", "--workdir=a"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
         capture_output=True,
@@ -329,7 +341,7 @@ def test_a_full_disk_keeps_what_was_whole(half, straight, tmp_path):
     (last,) = [x for x in done.stderr.splitlines() if x.startswith("betavae_jax:")]
     assert "could not write the checkpoint of step 250" in last
     assert "the checkpoint of step 200 is whole" in last
-    finish(start(*SMALL, "--num_steps=400", "--workdir=a", cwd=tmp_path))
+    finish(start(*QUICK, "--num_steps=400", "--workdir=a", cwd=tmp_path))
     assert digests(workdir) == digests(straight)
 
 
