@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from betavae_jax.evaluation import Effort, Score, evaluate, score_population
+from betavae_jax.evaluation import Effort, evaluate, score_population, with_score
 from betavae_jax.fit import Fitted, program_of
 from betavae_jax.fit_directory import fit_directory
 from betavae_jax.population import num_runs, take_runs
@@ -121,18 +121,9 @@ def score_directory(
         return
     kl = np.asarray([row["kl_per_latent"] for row in rows], np.float64)  # None becomes NaN
     for score in score_population(experiment, program, carry, kl, missing, effort, runs=runs):
-        keep_score(rows[score.run], score)
+        rows[score.run] = with_score(rows[score.run], score)
         if score.name == missing[-1]:  # a kill costs no more than one run
             write_json(path, results)
-
-
-def keep_score(row: dict[str, Any], score: Score) -> None:
-    """Puts a score into a run's row of `results.json`, or under `unscored` why there is none."""
-    if score.refused:
-        row.setdefault("unscored", {})[score.name] = score.refused
-    else:
-        row["metrics"][score.name] = score.result
-        row.get("unscored", {}).pop(score.name, None)  # it was refused before
 
 
 def standing_results(workdir: pathlib.Path, population: Population) -> dict[str, Any]:

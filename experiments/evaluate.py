@@ -26,13 +26,14 @@ from betavae_jax.evaluation import (
     needs_factors,
     score_codes,
     score_population,
+    with_score,
 )
 from betavae_jax.report import write_report
 from betavae_jax.restore import load_population
 from betavae_jax.runs.directory import RESULTS, locked, read_config
 from betavae_jax.runs.records import write_json
 from experiments import cli, score_flags, score_table
-from experiments.directory import keep_score, standing_results
+from experiments.directory import standing_results
 from experiments.file_flags import OUTPUT
 from experiments.score_flags import NUM_TEST, NUM_TRAIN, asked_metrics
 
@@ -91,7 +92,7 @@ def _score_directory(workdir: pathlib.Path, effort: Effort) -> int:
         for score in _follow(scoring, len(names) * len(rows)):
             scores.append(score)
             if not score.refused:
-                keep_score(rows[score.run], score)
+                rows[score.run] = with_score(rows[score.run], score)
             if score.name == names[-1]:  # a kill costs no more than one run
                 write_json(workdir / RESULTS, results)
         _check_some(scores)

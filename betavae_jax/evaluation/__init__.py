@@ -12,6 +12,7 @@ from betavae_jax.evaluation.scores import (
     outcome_of,
     say,
     score_codes,
+    with_score,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "say",
     "score_codes",
     "score_population",
+    "with_score",
 ]

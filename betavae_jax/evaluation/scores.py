@@ -1,6 +1,6 @@
 """One score of one representation, and of codes made elsewhere."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from betavae_jax.checks import InputError
@@ -70,6 +70,15 @@ def say(run: int, name: str, outcome: Outcome, factor_names: Sequence[str]) -> S
     if factor_names and needs_factors(name):
         result["factor_names"] = list(factor_names)
     return Score(run, name, result, "")
+
+
+def with_score(row: Mapping[str, Any], score: Score) -> dict[str, Any]:
+    """A run's row of `results.json` with a score, or under `unscored` why there is none."""
+    unscored = {name: why for name, why in row.get("unscored", {}).items() if name != score.name}
+    if score.refused:
+        return {**row, "unscored": {**unscored, score.name: score.refused}}
+    told = {"unscored": unscored} if "unscored" in row else {}
+    return {**row, "metrics": {**row["metrics"], score.name: score.result}, **told}
 
 
 def outcome_of(scored: Scored, name: str) -> Outcome:

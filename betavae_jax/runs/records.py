@@ -1,10 +1,11 @@
 """What a run directory records: the log of training, and the results."""
 
+import contextlib
 import json
 import math
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,18 @@ def jsonable(value: Any) -> Any:
     return value
 
 
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Writes a file whole or not at all: what is written to the path given takes its place."""
+    beside = path.with_name(path.name + ".new")
+    yield beside
+    os.replace(beside, path)
+
+
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a file whole or not at all."""
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
@@ -121,10 +129,9 @@ def read_log(path: pathlib.Path) -> list[dict[str, Any]]:
 def cut_log(path: pathlib.Path, step: int) -> None:
     """Drops what the log holds of steps after `step`."""
     kept = [line for line in read_log(path) if line["step"] <= step]
-    beside = path.with_name(path.name + ".new")
-    beside.unlink(missing_ok=True)
-    append_log(beside, kept)
-    os.replace(beside, path)
+    with replacing(path) as beside:
+        beside.unlink(missing_ok=True)
+        append_log(beside, kept)
 
 
 def count_active(kl_per_latent: np.ndarray) -> int | None:

@@ -61,10 +61,9 @@ def _results(folder: pathlib.Path) -> list[Mapping[str, Any]]:
 def is_ranked_later(study: Study, pack: Pack) -> bool:
     """Whether UDR is asked for, and some of the runs that it compares are in other packs."""
     settings = study.sweeps[pack.sweep]
-    together = 2 <= len(settings.seed) <= pack.num_runs or pack.num_runs == num_runs(
-        grid_of(settings)
-    )
-    return UDR in study.metrics and not together
+    if UDR not in study.metrics or 2 <= len(settings.seed) <= pack.num_runs:
+        return False
+    return pack.num_runs < num_runs(grid_of(settings))
 
 
 def scored_in_pack(study: Study, pack: Pack) -> list[str]:

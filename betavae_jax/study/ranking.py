@@ -1,13 +1,12 @@
 """UDR of runs whose like were trained in other packs."""
 
-import os
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from betavae_jax.evaluation import outcome_of, rank_runs, say
+from betavae_jax.evaluation import outcome_of, rank_runs, say, with_score
+from betavae_jax.runs.records import replacing
 from betavae_jax.study.grid import Study
 from betavae_jax.study.ledger import CODES, UDR, PackState, is_ranked_later
 from betavae_jax.study.plan import pack_directory
@@ -15,10 +14,8 @@ from betavae_jax.study.plan import pack_directory
 
 def save_codes(folder: pathlib.Path, codes: np.ndarray) -> None:
     """Keeps the codes `[R, N, D]` of a pack for the ranking, whole or not at all."""
-    beside = folder / f"{CODES}.new"
-    with beside.open("wb") as file:
+    with replacing(folder / CODES) as beside, beside.open("wb") as file:
         np.save(file, codes.astype(np.float32))
-    os.replace(beside, folder / CODES)
 
 
 def rank_across_packs(
@@ -46,15 +43,10 @@ def rank_across_packs(
         kl = np.asarray([row["kl_per_latent"] for row in rows], np.float64)  # None becomes NaN
         kinds = np.asarray([[*row["coefficients"].values(), row["learning_rate"]] for row in rows])
         ranked = rank_runs(kinds, codes, kl, "all runs of the objective")
-        scores = [say(row["run"], UDR, outcome_of(one, UDR), [])
-                  for row, one in zip(rows, ranked, strict=True)]  # fmt: skip
-        told = iter(_with_score(row, s.result, s.refused)
-                    for row, s in zip(rows, scores, strict=True))  # fmt: skip
+        told = iter(
+            with_score(row, say(row["run"], UDR, outcome_of(one, UDR), []))
+            for row, one in zip(rows, ranked, strict=True)
+        )
         for state in own:
             found[state.pack.number] = state._replace(rows=[next(told) for _ in state.rows])
     return found
-
-
-def _with_score(row: Mapping[str, Any], result: Mapping[str, Any], refused: str) -> dict[str, Any]:
-    place, value = ("unscored", refused) if refused else ("metrics", result)
-    return {**row, place: {**row.get(place, {}), UDR: value}}

@@ -3,12 +3,11 @@
 import csv
 import io
 import math
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from betavae_jax.runs.records import write_text
+from betavae_jax.runs.records import replacing, write_text
 from betavae_jax.study.grid import Study, labels_of
 from betavae_jax.study.ledger import PackState, causes_of_failure
 from betavae_jax.study.plan import pack_directory
@@ -106,6 +105,5 @@ def write_parquet(path: pathlib.Path, rows: Sequence[Row]) -> None:
         for name in rows[0]
     }
     arrays = [pa.array([row[name] for row in rows], kind) for name, kind in kinds.items()]
-    beside = path.with_name(path.name + ".new")
-    pq.write_table(pa.table(arrays, names=list(kinds)), beside)
-    os.replace(beside, path)
+    with replacing(path) as beside:
+        pq.write_table(pa.table(arrays, names=list(kinds)), beside)

@@ -7,12 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
-from betavae_jax.evaluation import Score
+from betavae_jax.evaluation import Score, with_score
 from betavae_jax.metrics import mig
 from betavae_jax.runs.directory import locked
 from betavae_jax.runs.settings import Settings, build
 from experiments import evaluate, score_table
-from experiments.directory import keep_score
 
 SMALL = ("--num_train=400", "--num_test=150", "--jobs=1")
 NETWORK = {"network": "mlp", "network_settings": {"widths": "8", "decoder_widths": "8"}}
@@ -230,7 +229,7 @@ def test_a_busy_directory_is_left_alone(invoke, workdir):
 
 def test_a_score_takes_the_place_of_its_refusal():
     row = {"metrics": {}}
-    keep_score(row, Score(0, "mig", {}, "expected more rows"))
+    row = with_score(row, Score(0, "mig", {}, "expected more rows"))
     assert row == {"metrics": {}, "unscored": {"mig": "expected more rows"}}
-    keep_score(row, Score(0, "mig", {"value": 0.5}, ""))
+    row = with_score(row, Score(0, "mig", {"value": 0.5}, ""))
     assert row == {"metrics": {"mig": {"value": 0.5}}, "unscored": {}}
