@@ -52,9 +52,9 @@ def load_stablehlo(folder: pathlib.Path) -> Functions:
 
 
 def _portable_model(representation: Representation) -> Model:
-    """The model with convolutions of the form that every platform has."""
+    """The model with convolutions that every platform has: all forms but the one for GPUs."""
     settings = settings_of(representation)
-    if "convolution" in settings.network_settings:
+    if settings.network_settings.get("convolution") == "kernels":
         portable = {**settings.network_settings, "convolution": "matmul"}
         settings = settings._replace(network_settings=portable)
     return model_of(settings, representation.image_shape)

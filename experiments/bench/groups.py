@@ -23,7 +23,7 @@ class Group(NamedTuple):
     together: bool = True
 
 
-def fastest_form(known: Known, group: str, prefix: str = "ours, ", default: str = "matmul") -> str:
+def fastest_form(known: Known, group: str, prefix: str = "ours, ", default: str = "auto") -> str:
     """The form of convolution of the fastest contender of a group that names one."""
     results = known.get(group, {})
     times = {
@@ -62,19 +62,19 @@ def _one_run_cpu(_: Known) -> dict[str, Entry]:
     # A scan of ten such convolutions takes half a minute: it has a group of its own.
     peers = _peers(on_gpu=False)
     del peers["Flax, scan"]
-    forms = {"ours, space_to_depth": ours({"form": "space_to_depth"})}
-    return {"ours, matmul": ours({"form": "matmul"}), **forms, **peers}
+    forms = ("split_matmul", "matmul", "space_to_depth")
+    return {**{f"ours, {form}": ours({"form": form}) for form in forms}, **peers}
 
 
 def _scan_cpu(_: Known) -> dict[str, Entry]:
     return {
-        "ours, matmul": ours({"form": "matmul"}),
+        "ours, split_matmul": ours({"form": "split_matmul"}),
         "Flax, scan": Entry("flax", {"in_scan": True}),
     }
 
 
 def _one_run_gpu(_: Known) -> dict[str, Entry]:
-    forms = ("matmul", "kernels", "space_to_depth", "lax")
+    forms = ("matmul", "split_matmul", "kernels", "space_to_depth", "lax")
     return {
         **{f"ours, {form}": ours({"form": form}) for form in forms},
         **_peers(on_gpu=True),
@@ -84,7 +84,7 @@ def _one_run_gpu(_: Known) -> dict[str, Entry]:
 def _population_gpu(_: Known) -> dict[str, Entry]:
     entries = {}
     for precision in ("float32", "bf16"):
-        for form in ("matmul", "kernels", "space_to_depth", "lax"):
+        for form in ("matmul", "split_matmul", "kernels", "space_to_depth", "lax"):
             if (precision, form) != ("bf16", "lax"):
                 options = {"form": form, "dataset": "dsprites", "runs": _RUNS}
                 entries[f"{precision}, {form}"] = ours(
