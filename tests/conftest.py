@@ -7,6 +7,7 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share a GPU
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "agg")
 
@@ -30,7 +31,7 @@ _REFERENCE_DATA = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data
 
 def pytest_runtest_setup(item):
     if item.get_closest_marker("gpu") and jax.default_backend() == "cpu":
-        pytest.skip("no accelerator (set JAX_PLATFORMS=cuda)")
+        pytest.skip("no accelerator (set JAX_PLATFORMS=cuda,cpu)")
 
 
 @pytest.fixture(scope="session")
