@@ -101,7 +101,6 @@ def _one_run_levers(known: Known) -> dict[str, Entry]:
         "a selection instead of a branch": loop(vectorized),
         "4 steps in the loop's body": loop({**form, "unroll": 4}),
         "selection, 4 steps": loop({**vectorized, "unroll": 4}),
-        "selection, 16 steps": loop({**vectorized, "unroll": 16}),
         "command buffers +WHILE +CONDITIONAL": loop(form, xla_flags=_GRAPHS),
         "selection, command buffers +WHILE": loop(vectorized, xla_flags=_GRAPHS),
         "no command buffers": loop(form, xla_flags="--xla_gpu_enable_command_buffer="),

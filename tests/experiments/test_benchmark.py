@@ -1,6 +1,7 @@
 """The speed suite: counts by hand, ratios, contenders that fail, faithful peers."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -85,7 +86,7 @@ def sleepers(monkeypatch, tmp_path):
     folder = tmp_path / "experiments_for_tests"
     folder.mkdir()
     folder.joinpath("sitecustomize.py").write_text(
-        "import time\n"
+        "import os, time\n"
         "from experiments.bench import contenders\n"
         "def sleeper(step=0.001, fail_after=None):\n"
         "    left = [fail_after]\n"
@@ -95,7 +96,8 @@ def sleepers(monkeypatch, tmp_path):
         "            if left[0] < 0:\n"
         "                raise ValueError('out of patience')\n"
         "        time.sleep(step * count)\n"
-        "    return contenders.Contender(advance, {'known': 1}, 2)\n"
+        "    facts = {'known': 1, 'cache': os.environ.get('JAX_COMPILATION_CACHE_DIR')}\n"
+        "    return contenders.Contender(advance, facts, 2)\n"
         "contenders.MAKERS['sleeper'] = sleeper\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{folder}:.")
@@ -169,14 +171,17 @@ def test_a_suite_writes_its_figures(sleepers, monkeypatch, tmp_path):
         groups.Group("rates", "Rates", rates, 1, 0.01),
         groups.Group("one_run", "One run", entries, 2, 0.01),
     )
-    monkeypatch.setitem(suite.SUITES, "cpu", members)
+    monkeypatch.setitem(suite.SUITES, "gpu", members)
     output = tmp_path / "figures.json"
-    told = suite.run_suite("cpu", 100.0, output, ["one_run"])
+    told = suite.run_suite("gpu", 100.0, output, ["one_run"])
     figures = json.loads(output.read_text())
     assert figures == told
     assert "| PyTorch | " in markdown(figures)
     plot(figures, output.with_suffix(".png"))
     assert set(figures["groups"]) == {"rates", "one_run"}
+    caches = {r["cache"] for results in figures["groups"].values() for r in results.values()}
+    assert len(caches) == 1  # one for all processes, and not the session's
+    assert caches != {os.environ["JAX_COMPILATION_CACHE_DIR"]}
     assert set(figures["derived"]["seconds_of_300000_steps"]) == {"ours, matmul", "PyTorch"}
     assert output.with_suffix(".png").stat().st_size > 1000
     plot({"groups": {"rates": {}}, "titles": {}}, tmp_path / "none.png")
