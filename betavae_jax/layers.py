@@ -24,9 +24,11 @@ References:
   Lavin & Gray 2016, Fast Algorithms for Convolutional Neural Networks, section 4.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +38,8 @@ from jax import lax
 from betavae_jax import kernels
 from betavae_jax.checks import InputError, check_name, check_shape
 from betavae_jax.types import Array, Params
+
+Form: TypeAlias = Callable[[Array, Array], Array]  # [B, H, W, C], [4, 4, C, F] -> [B, H/2, W/2, F]
 
 _KERNEL_SIZE = 4
 _TRUNCATED_DEVIATION = 0.8796256610342398  # of a standard normal cut off at ±2
@@ -117,20 +121,16 @@ def _choose(form: str) -> str:
     return _AUTO.get(jax.default_backend(), "matmul") if form == "auto" else form
 
 
-def _multiply(x: Array, kernel: Array) -> Array:
+def _multiply(filter_pairs: Form, x: Array, kernel: Array) -> Array:
+    """`convolution` as products: of what is gathered where channels are few, else filtered."""
     few = x.shape[-1] <= _MOST_GATHERED_CHANNELS
-    return _gather(x, kernel) if few else _filter_row_pairs(x, kernel)
-
-
-def _multiply_apart(x: Array, kernel: Array) -> Array:
-    few = x.shape[-1] <= _MOST_GATHERED_CHANNELS
-    return _gather(x, kernel) if few else _filter_row_pairs_apart(x, kernel)
+    return _gather(x, kernel) if few else filter_pairs(x, kernel)
 
 
 def _load_in_place(x: Array, kernel: Array) -> Array:
     """`convolution` by a kernel of our own where there is one for the channels."""
     supported = kernels.supports(*kernel.shape[2:])
-    return kernels.correlate(x, kernel) if supported else _multiply(x, kernel)
+    return kernels.correlate(x, kernel) if supported else FORMS["matmul"](x, kernel)
 
 
 def _convolve(x: Array, kernel: Array) -> Array:
@@ -246,12 +246,12 @@ def _filter_row_pairs_apart(x: Array, kernel: Array) -> Array:
     return y.reshape(batch, 2 * tiles, columns, features)[:, :rows]
 
 
-FORMS: dict[str, Callable[[Array, Array], Array]] = {
+FORMS: dict[str, Form] = {
     "kernels": _load_in_place,
     "lax": _convolve,
-    "matmul": _multiply,
+    "matmul": functools.partial(_multiply, _filter_row_pairs),
     "space_to_depth": _shift_blocks,
-    "split_matmul": _multiply_apart,
+    "split_matmul": functools.partial(_multiply, _filter_row_pairs_apart),
 }
 
 
