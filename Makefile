@@ -42,8 +42,7 @@ train: install  ## train; the same command again goes on (BETA=4, or a list)
 	$(BIN)/python -m experiments.train $(FLAGS)
 
 sweep: install  ## train a study: STUDY=study.toml or a name; WORKDIR=runs/NAME goes on with it
-	$(BIN)/python -m experiments.sweep $(if $(STUDY),--study=$(STUDY)) \
-	  $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
+	$(BIN)/python -m experiments.sweep $(if $(STUDY),--study=$(STUDY)) $(FLAGS)
 
 evaluate: install  ## score the runs of a directory (WORKDIR=runs/NAME ARGS=--metrics=all)
 	$(BIN)/python -m experiments.evaluate $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)

@@ -73,7 +73,7 @@ def convolution(x: Array, kernel: Array, form: str = "auto") -> Array:
     if any(size < 2 or size % 2 for size in x.shape[1:3]):
         raise InputError(f"expected x of even height and width; got {list(x.shape)}")
     dtype = jnp.result_type(x, kernel)
-    return FORMS[_choose(form)](x.astype(dtype), kernel.astype(dtype))
+    return FORMS[choose_form(form)](x.astype(dtype), kernel.astype(dtype))
 
 
 def transposed_convolution(x: Array, kernel: Array, form: str = "auto") -> Array:
@@ -101,7 +101,7 @@ def transposed_convolution(x: Array, kernel: Array, form: str = "auto") -> Array
     # conv_transpose correlates the dilated x, so as the transpose of a correlation it has
     # the kernel mirrored, with the channels' roles exchanged.
     mirrored = kernel[::-1, ::-1].swapaxes(2, 3).astype(dtype)
-    form = _choose(form)
+    form = choose_form(form)
     if form == "kernels" and kernels.supports(features, channels):
         return kernels.spread(x.astype(dtype), mirrored)
     form = "matmul" if form == "kernels" else form
@@ -116,7 +116,8 @@ def check_form(form: str) -> None:
     check_name("convolution", form, ["auto", *FORMS])
 
 
-def _choose(form: str) -> str:
+def choose_form(form: str) -> str:
+    """The form that is meant: `auto` is what was measured to be the fastest on this backend."""
     check_form(form)
     return _AUTO.get(jax.default_backend(), "matmul") if form == "auto" else form
 

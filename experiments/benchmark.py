@@ -85,8 +85,7 @@ CONTENDERS: dict[str, Callable[[], Callable[[int], None]]] = {
 
 def _command_of(name: str) -> list[str]:
     """What starts the process of a contender."""
-    own = [argument for argument in sys.argv[1:] if not argument.startswith("--output")]
-    return [sys.executable, "-m", "experiments.benchmark", *own, f"--worker={name}"]
+    return [sys.executable, "-m", "experiments.benchmark", *sys.argv[1:], f"--worker={name}"]
 
 
 def main() -> int:

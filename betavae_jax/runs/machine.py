@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from betavae_jax.data.vectors import VectorArrays
+from betavae_jax.layers import choose_form
 from betavae_jax.runs.leaves import sha256_of_tree
 from betavae_jax.runs.settings import Experiment
 from betavae_jax.training import data_shape
@@ -41,7 +42,7 @@ def describe_machine(*, deterministic: bool = True) -> dict[str, Any]:
 def describe_program(
     experiment: Experiment, vectorized_runs: int, *, deterministic: bool = True
 ) -> dict[str, Any]:
-    """What a run's bits depend on beside its settings: versions, hardware, data and V.
+    """What a run's bits depend on beside its settings: versions, hardware, data, V, convolutions.
 
     Args:
       experiment: What runs.
@@ -51,12 +52,14 @@ def describe_program(
     """
     machine = describe_machine(deterministic=deterministic)
     arrays = experiment.splits.train.arrays
+    form = experiment.settings.network_settings.get("convolution")
     return {
         **{name: machine[name] for name in ("format", "versions", "device_kind")},
         "vectorized_runs": vectorized_runs,
         "deterministic": machine["deterministic"],
         "data_sha256": sha256_of_tree(arrays),
         "x_shape": list(data_shape(experiment.splits.train)),
+        **({"convolution": choose_form(form)} if form else {}),  # `auto` is not a form
         **({"standardized": _moments(arrays)} if isinstance(arrays, VectorArrays) else {}),
     }
 

@@ -106,9 +106,9 @@ def _one_run_levers(known: Known) -> dict[str, Entry]:
         "no command buffers": loop(form, xla_flags="--xla_gpu_enable_command_buffer="),
         "deterministic": loop(form, xla_flags="--xla_gpu_deterministic_ops=true"),
         "no Triton products": loop(form, xla_flags="--xla_gpu_enable_triton_gemm=false"),
-        "bf16": loop({**vectorized, "precision": "bf16"}),
-        "float32 products": loop({**vectorized, "matmul_precision": "highest"}),
-        "rbg random numbers": loop({**vectorized, "prng": "rbg"}),
+        "bf16": loop({**form, "precision": "bf16"}),
+        "float32 products": loop({**form, "matmul_precision": "highest"}),
+        "rbg random numbers": loop({**form, "prng": "rbg"}),
     }
 
 

@@ -223,6 +223,8 @@ def test_the_description_of_a_program(make_experiment):
     assert program["format"] == FORMAT
     assert program["vectorized_runs"] == 1
     assert program["x_shape"] == [16, 16, 1]
+    assert program["convolution"] == "split_matmul"  # on the CPU; the settings say `auto`
+    assert "convolution" not in describe_program(make_experiment(network="mlp"), 1)
     assert {"jax", "jaxlib", "flax", "optax", "numpy"} <= set(program["versions"])
     assert program == describe_program(make_experiment(seed=[5], num_latents=2), 1)
     brighter = make_experiment(data={"image_size": 16, "blob_grid": 8, "blob_margin": 3.0})
