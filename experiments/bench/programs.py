@@ -10,11 +10,12 @@ import numpy as np
 
 from betavae_jax.fit import _fetch, program_of
 from betavae_jax.population import default_vectorized_runs, place_runs, replicate
-from betavae_jax.runs.settings import Experiment, Settings
+from betavae_jax.runs.settings import Experiment, Settings, build
 from betavae_jax.training import Carry, data_shape, make_init, make_program, make_step
 from betavae_jax.types import Array, Arrays, RunSettings
 from experiments.bench.contenders import NUM_LATENTS, Contender
-from experiments.peers import ours
+
+_DOTS = {"image_size": 64, "blob_margin": 10.0, "blob_sigma": 4.0}
 
 
 def make_experiment(
@@ -25,14 +26,16 @@ def make_experiment(
     precision: str = "float32",
     batch_size: int = 64,
     objective: str = "beta_vae",
+    network: str = "conv_locatello",
 ) -> Experiment:
-    """Builds the experiment that is measured."""
-    return ours.make_experiment(
+    """Builds the experiment that is measured: 64×64 images of a set that needs no files."""
+    return build(
         Settings(
             dataset=dataset,
+            data=_DOTS if dataset == "blobs" else {},
             objective=objective,
-            network="conv_locatello",
-            network_settings={"convolution": form},
+            network=network,
+            network_settings={} if form == "auto" else {"convolution": form},
             batch_size=batch_size,
             num_latents=NUM_LATENTS,
             seed=tuple(range(runs)),
@@ -68,16 +71,19 @@ def compile_call(function: Any, *arguments: Any) -> tuple[Any, dict[str, Any]]:
     return compiled, facts_of(compiled, time.perf_counter() - began)
 
 
-def make_product(*, vectorized_runs: int = 0, runs: int = 1, **options: Any) -> Contender:
-    """The compiled program as every driver runs it, on one device.
+def make_product(
+    *, vectorized_runs: int = 0, runs: int = 1, num_devices: int = 1, **options: Any
+) -> Contender:
+    """The compiled program as every driver runs it.
 
     Args:
       vectorized_runs: V; 0 for the product's choice.
       runs: R.
+      num_devices: That share the runs.
       **options: Of `make_experiment`.
     """
     experiment = make_experiment(runs=runs, **options)
-    devices = tuple(jax.local_devices()[:1])
+    devices = tuple(jax.local_devices()[:num_devices])
     program = make_program(
         experiment.model,
         experiment.objective,

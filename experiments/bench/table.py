@@ -4,7 +4,9 @@ import pathlib
 import statistics
 from typing import Any
 
-_BATCH_SIZE = 64
+_HEADS = (
+    "contender", "ms a step", "first / it", "it / first", "images a second", "first call s", "MB"
+)  # fmt: skip
 
 
 def ratio(first: list[float], other: list[float]) -> float:
@@ -18,15 +20,17 @@ def _row(*cells: Any) -> str:
     return f"| {' | '.join(str(cell) for cell in cells)} |"
 
 
-def _group_rows(results: dict[str, Any]) -> list[str]:
+def group_rows(results: dict[str, Any], batch_size: int = 64) -> list[str]:
+    """A group as the lines of a Markdown table: times, and the first contender's over them."""
     first = next((r["step_s"] for r in results.values() if "step_s" in r), None)
     rows = [
-        _row("contender", "ms a step", "first / it", "images a second", "first call s", "MB"),
-        _row(*["---"] * 6),
+        _row(*_HEADS),
+        _row(*["---"] * len(_HEADS)),
     ]
     for name, result in results.items():
         if "failed" in result or first is None:
-            rows.append(_row(name, result.get("failed", "not measured")[:200], "", "", "", ""))
+            why = result.get("failed", "not measured")[:200]
+            rows.append(_row(name, why, *[""] * (len(_HEADS) - 2)))
             continue
         seconds = result["median_s"]
         megabytes = result.get("peak_device_mb", result.get("peak_rss_mb", 0))
@@ -35,7 +39,8 @@ def _group_rows(results: dict[str, Any]) -> list[str]:
                 name,
                 f"{1e3 * seconds:.3f}" if seconds < 0.01 else f"{1e3 * seconds:.1f}",
                 f"{ratio(first, result['step_s']):.2f}",
-                f"{result['runs'] * _BATCH_SIZE / seconds:,.0f}",
+                f"{ratio(result['step_s'], first):.3f}",
+                f"{result['runs'] * batch_size / seconds:,.0f}",
                 f"{result['first_call_s']:.1f}",
                 f"{megabytes:.0f}",
             )
@@ -53,7 +58,7 @@ def markdown(figures: dict[str, Any]) -> str:
             lines += [f"- {k}: {v:.3g}" for k, v in rates.items() if k.endswith("_a_second")]
             lines += [f"- {rates['failed']}"] if "failed" in rates else []
         else:
-            lines += _group_rows(results)
+            lines += group_rows(results)
         lines.append("")
     for section in ("floors", "derived", "compilation"):
         if section not in figures:

@@ -188,6 +188,18 @@ def test_a_suite_writes_its_figures(sleepers, monkeypatch, tmp_path):
     assert not (tmp_path / "none.png").exists()
 
 
+def test_ours_and_a_part_are_measured_in_turn(tmp_path):
+    command = [sys.executable, "-m", "experiments.benchmark", "--network=mlp", "--batch_size=2",
+               "--part=gather", "--rounds=1", "--seconds=0.01",
+               "--output", str(tmp_path / "figures.json")]  # fmt: skip
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    measured = json.loads((tmp_path / "figures.json").read_text())["contenders"]
+    assert list(measured) == ["ours", "gather"]
+    assert 0 < measured["gather"]["median_s"] < measured["ours"]["median_s"]
+    assert "| gather | " in ended.stdout
+
+
 def test_an_unknown_suite_is_refused():
     # In a process of its own: drivers' flags share one name space.
     command = [sys.executable, "-m", "experiments.benchmark", "--suite=tpu"]
