@@ -108,3 +108,5 @@ def _terminated(number: int, frame: FrameType | None) -> NoReturn:
 def _stop(code: int, message: str) -> NoReturn:
     print(f"betavae_jax: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
+    except SystemExit:  # --help and its like have told what was asked, which absl ends with 1
+        sys.exit(0)

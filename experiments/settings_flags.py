@@ -74,7 +74,8 @@ def define_settings() -> None:
         _define_like(name, owners, f"Of a data set. Default: {_defaults(owners)}.")
     for kind in _KINDS:
         for name, owners in _settings_of(kind).items():
-            _define_like(name, owners, f"Of a {kind}. Default: {_defaults(owners)}.")
+        article = "an" if kind == "objective" else "a"
+            _define_like(name, owners, f"Of {article} {kind}. Default: {_defaults(owners)}.")
 
 
 def read_settings(*, fill: bool = True) -> Settings:

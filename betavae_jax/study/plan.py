@@ -137,8 +137,8 @@ def check_same_study(workdir: pathlib.Path, old: Study, new: Study) -> None:
 def describe_plan(workdir: pathlib.Path, study: Study, plan: Plan) -> str:
     """How a study was cut, in a line."""
     runs, packs = sum(pack.num_runs for pack in plan.packs), len(plan.packs)
-    text = f"{workdir}: {runs} runs of {', '.join(labels_of(study))} in {packs} pack"
-    text += "s" if packs > 1 else ""
+    text = f"{workdir}: {runs} run{'s' if runs > 1 else ''} of {', '.join(labels_of(study))}"
+    text += f" in {packs} pack{'s' if packs > 1 else ''}"
     speeds = [f"{m['runs_per_device']}: {m['images_per_second'] or 0:,.0f}" for m in plan.measured]
     return f"{text}; images/s by runs a device {', '.join(speeds)}" if speeds else text
 

@@ -395,5 +395,9 @@ def test_help_lists_the_flags():
         capture_output=True,
         text=True,
     )
+    assert (done.returncode, done.stderr) == (0, "")
     for flag in ("--beta", "--blob_sigma", "--workdir", "--[no]overwrite", "--likelihood_sigma"):
         assert flag in done.stdout
+    words = " ".join(done.stdout.split())  # absl breaks lines
+    assert "Of an objective. Default" in words
+    assert "Of a network. Default" in words

@@ -16,6 +16,7 @@ from betavae_jax.study.plan import (
     check_machine,
     check_same_study,
     cut,
+    describe_plan,
     read_plan,
     read_study,
     write_plan,
@@ -54,6 +55,14 @@ def test_every_run_is_in_one_pack(values, seeds, most):
         else:  # within a setting
             assert all(p.first // seeds == (p.last - 1) // seeds for p in own)
             assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_plan_is_told_in_a_line(tmp_path):
+    for seeds, line in [(1, "1 run of vae in 1 pack"), (2, "2 runs of vae in 2 packs")]:
+        settings = {"seed": list(range(seeds))}
+        study = make_study({"sweep": [{"objective": "vae"}], "settings": settings})
+        plan = Plan(cut(study, 1), 1, 1, (), MACHINE)
+        assert describe_plan(tmp_path, study, plan) == f"{tmp_path}: {line}"
 
 
 def test_packs_are_as_few_as_can_be_and_equal_where_they_can():
