@@ -97,6 +97,8 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         rest: list[str] = flags.FLAGS(argv)
     except flags.Error as error:  # absl would print every flag and exit with 1
         _stop(EXIT_BAD_INPUT, str(error))
+    except SystemExit:  # --help and its like have told what was asked, which absl ends with 1
+        sys.exit(0)
     return rest
 
 
@@ -108,5 +110,3 @@ def _terminated(number: int, frame: FrameType | None) -> NoReturn:
 def _stop(code: int, message: str) -> NoReturn:
     print(f"betavae_jax: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
-    except SystemExit:  # --help and its like have told what was asked, which absl ends with 1
-        sys.exit(0)

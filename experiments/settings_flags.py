@@ -73,8 +73,8 @@ def define_settings() -> None:
     for name, owners in _data_settings().items():
         _define_like(name, owners, f"Of a data set. Default: {_defaults(owners)}.")
     for kind in _KINDS:
-        for name, owners in _settings_of(kind).items():
         article = "an" if kind == "objective" else "a"
+        for name, owners in _settings_of(kind).items():
             _define_like(name, owners, f"Of {article} {kind}. Default: {_defaults(owners)}.")
 
 
