@@ -8,7 +8,7 @@ over kernels turns it into grouped convolutions, and sharding those inserts
 all-gathers. It is one of the `FORMS`, to compare with. The form `matmul` is matrix
 products, of two kinds picked from the static shapes:
 
-- up to four channels on the large side: every 4×4 neighbourhood is gathered and
+- up to three channels on the large side: every 4×4 neighbourhood is gathered and
   multiplied once (the gathered array is then small, as 16 C is);
 - otherwise: a minimal-filtering algorithm over pairs of output rows, in three
   quarters of the multiplications.
@@ -43,9 +43,9 @@ Form: TypeAlias = Callable[[Array, Array], Array]  # [B, H, W, C], [4, 4, C, F] 
 
 _KERNEL_SIZE = 4
 _TRUNCATED_DEVIATION = 0.8796256610342398  # of a standard normal cut off at ±2
-# Measured on two CPU cores, batch 64, forward and backward: gathering takes a fifth of the
-# time at 1 channel, nine tenths at 4, and a third more at 8.
-_MOST_GATHERED_CHANNELS = 4
+# Measured on two CPU cores, batch 64, forward and backward: gathering takes a third of the
+# time at 1 channel, seven tenths at 3, and as long or half as long again at 4.
+_MOST_GATHERED_CHANNELS = 3
 
 
 _AUTO = {"cpu": "split_matmul", "gpu": "matmul"}  # by platform, as measured; matmul elsewhere

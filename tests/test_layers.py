@@ -38,13 +38,13 @@ def lax_transposed(x, kernel):
 
 
 # x's shape, and F. The kind of product is picked by the channels of the larger image: up
-# to four are gathered, more are filtered in pairs of rows.
+# to three are gathered, more are filtered in pairs of rows.
 CONVOLUTIONS = {
     "gathered, grey": ((3, 16, 16, 1), 32),
     "gathered, colour, not square": ((5, 6, 10, 3), 7),
-    "gathered, last of the rule": ((3, 4, 8, 4), 5),
+    "gathered, last of the rule": ((3, 4, 8, 3), 5),
     "gathered, smallest": ((1, 2, 2, 1), 1),
-    "row pairs, first of the rule": ((3, 8, 12, 5), 7),
+    "row pairs, first of the rule": ((3, 8, 12, 4), 7),
     "row pairs, odd number of rows": ((7, 6, 4, 8), 3),
     "row pairs, one row": ((2, 2, 6, 6), 4),
     "row pairs, one output channel": ((3, 8, 4, 16), 1),
@@ -53,9 +53,9 @@ CONVOLUTIONS = {
 TRANSPOSED = {
     "gathered, grey": ((3, 8, 8, 32), 1),
     "gathered, colour, not square": ((5, 3, 5, 7), 3),
-    "gathered, last of the rule": ((3, 2, 4, 5), 4),
+    "gathered, last of the rule": ((3, 2, 4, 5), 3),
     "gathered, smallest": ((1, 1, 1, 1), 1),
-    "row pairs, first of the rule": ((3, 4, 6, 7), 5),
+    "row pairs, first of the rule": ((3, 4, 6, 7), 4),
     "row pairs, odd number of rows": ((7, 3, 2, 3), 8),
     "row pairs, one row": ((2, 1, 3, 4), 6),
     "row pairs, one input channel": ((3, 4, 2, 1), 16),
