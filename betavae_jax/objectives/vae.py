@@ -34,7 +34,7 @@ def loss(
       The loss `[]` in nats, and (terms, evidence `()`).
 
     References:
-      Kingma & Welling 2014, equation 3.
+      Kingma & Welling 2014, equation 7.
     """
     del critic, coefficients
     elbo = evaluate_elbo(params, model, batch.x[0], key)
