@@ -1,8 +1,18 @@
 """Errors that say what was expected and what came."""
 
-import math
+import sys
 from collections.abc import Collection, Iterable
 from typing import Any
+
+LARGEST_COUNT = 2**31 - 1  # of int32, in which steps, rows and seeds are counted
+
+# Of a default: what a value of its kind may be, and how that is called.
+_KINDS: dict[type, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str: ((str,), "text"),
+}
 
 
 class InputError(ValueError):
@@ -33,15 +43,38 @@ def check_at_least(what: str, value: Any, minimum: float, *, integer: bool = Fal
     """Raises InputError unless `value` is a finite number (a whole one) not below `minimum`."""
     kind = "a whole number" if integer else "a number"
     right_type = isinstance(value, int if integer else (int, float)) and not isinstance(value, bool)
-    if not right_type or not math.isfinite(value) or value < minimum:
+    if not right_type or not minimum <= value <= sys.float_info.max:
         raise InputError(f"expected {what} to be {kind} of at least {minimum}; got {value!r}")
 
 
 def check_positive(what: str, value: Any) -> None:
     """Raises InputError unless `value` is a finite number above zero."""
     right_type = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not right_type or not math.isfinite(value) or value <= 0:
+    if not right_type or not 0 < value <= sys.float_info.max:
         raise InputError(f"expected {what} to be a number above 0; got {value!r}")
+
+
+def check_count(what: str, value: Any, minimum: int = 1) -> None:
+    """Raises InputError unless `value` is a whole number from `minimum` to what int32 holds."""
+    check_at_least(what, value, minimum, integer=True)
+    if value > LARGEST_COUNT:
+        raise InputError(f"expected {what} to be at most {LARGEST_COUNT}; got {value}")
+
+
+def check_kind(what: str, value: Any, default: bool | int | float | str) -> None:
+    """Raises InputError unless `value` is of the kind of its default; a count is an int32."""
+    taken, name = _KINDS[type(default)]
+    if not isinstance(value, taken) or (isinstance(value, bool) and bool not in taken):
+        raise InputError(f"expected {what} to be {name}; got {value!r}")
+    if type(default) is int and value > LARGEST_COUNT:
+        raise InputError(f"expected {what} to be at most {LARGEST_COUNT}; got {value}")
+
+
+def check_texts(what: str, values: Any) -> None:
+    """Raises InputError unless `values` is a list of texts."""
+    is_list = isinstance(values, (list, tuple))
+    if not is_list or not all(isinstance(value, str) for value in values):
+        raise InputError(f"expected {what} to be a list of texts; got {values!r}")
 
 
 def check_unique(what: str, values: Collection[Any]) -> None:

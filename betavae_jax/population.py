@@ -9,13 +9,17 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from betavae_jax.checks import InputError, check_at_least, check_positive, check_unique
+from betavae_jax.checks import (
+    InputError,
+    check_at_least,
+    check_count,
+    check_positive,
+    check_unique,
+)
 from betavae_jax.schedules import parse_schedule, repeat_schedule
 from betavae_jax.types import Arrays, Objective, RunSettings
 
 Tree = TypeVar("Tree")
-
-_LARGEST_SEED = 2**31 - 1
 
 
 def make_grid(
@@ -51,17 +55,15 @@ def make_grid(
         )
     axes = {name: list(coefficients.get(name, [value])) for name, value in defaults.items()}
     for name, values in axes.items():
-        check_unique(name, values)
         for value in values:
             check_at_least(name, value, 0)
-    check_unique("learning_rate", learning_rates)
+        check_unique(name, values)
     for rate in learning_rates:
         check_positive("learning_rate", rate)
-    check_unique("seed", seeds)
+    check_unique("learning_rate", learning_rates)
     for seed in seeds:
-        check_at_least("seed", seed, 0, integer=True)
-        if seed > _LARGEST_SEED:
-            raise InputError(f"expected seed to be at most {_LARGEST_SEED}; got {seed}")
+        check_count("seed", seed, 0)
+    check_unique("seed", seeds)
 
     rows = list(itertools.product(*axes.values(), learning_rates, seeds))
     columns = list(zip(*rows, strict=True))

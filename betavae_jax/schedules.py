@@ -11,10 +11,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from betavae_jax.checks import InputError, check_at_least
+from betavae_jax.checks import InputError, check_at_least, check_count, check_kind
 from betavae_jax.types import Array, Schedule
 
-_LARGEST = 2**31 - 1
 _FORMS = "linear:START:STEPS or cyclical:START:STEPS:PERIOD"
 
 
@@ -33,6 +32,7 @@ def parse_schedule(name: str, text: str) -> Schedule:
     Raises:
       InputError: If the text is none of these, or a number is out of range.
     """
+    check_kind(f"the schedule of {name}", text, "")
     kind, *numbers = text.split(":")
     if (kind, len(numbers)) not in (("linear", 2), ("cyclical", 3), ("constant", 0)):
         raise InputError(f"expected the schedule of {name} to be {_FORMS}; got {text!r}")
@@ -44,9 +44,7 @@ def parse_schedule(name: str, text: str) -> Schedule:
         raise InputError(f"expected numbers in the schedule of {name}; got {text!r}") from None
     check_at_least(f"the start of the schedule of {name}", start, 0)
     for count in steps:
-        check_at_least(f"steps in the schedule of {name}", count, 1, integer=True)
-        if count > _LARGEST:
-            raise InputError(f"expected at most {_LARGEST} steps in {text!r}")
+        check_count(f"steps in the schedule of {name}", count)
     period = steps[1] if kind == "cyclical" else 0
     if period and period < steps[0]:
         raise InputError(

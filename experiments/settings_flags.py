@@ -15,9 +15,11 @@ from betavae_jax.models import PRECISIONS
 from betavae_jax.networks import NETWORKS
 from betavae_jax.objectives import OBJECTIVES
 from betavae_jax.objectives.presets import PRESETS, describe_presets, preset
+from betavae_jax.runs.layers import lay_over
 from betavae_jax.runs.settings import (
     AUTO,
     MUTABLE,
+    NESTED,
     Experiment,
     Settings,
     keyword_settings,
@@ -31,7 +33,6 @@ _KINDS: dict[str, Mapping[str, Any]] = {
     "network": NETWORKS,
     "likelihood": LIKELIHOODS,
 }
-_NESTED = ("coefficients", "data", "schedules", *(f"{kind}_settings" for kind in _KINDS))
 
 
 @functools.cache  # drivers may share a process
@@ -78,16 +79,21 @@ def define_settings() -> None:
             _define_like(name, owners, f"Of {article} {kind}. Default: {_defaults(owners)}.")
 
 
-def read_settings(*, fill: bool = True) -> Settings:
-    """The settings that the flags give.
-
-    Args:
-      fill: Whether a preset gives those that no flag names.
+def read_settings() -> Settings:
+    """The settings that the flags give; a preset gives those that no flag names.
 
     Raises:
       InputError: If a list holds something that is not a number, or the preset asked for has
         nothing on the objective.
     """
+    settings, given = _every_setting(), read_given()
+    if flags.FLAGS.preset is not None:
+        given = lay_over(preset(flags.FLAGS.preset, settings.objective), given)
+    return settings._replace(**given)
+
+
+def _every_setting() -> Settings:
+    """The settings that the flags give, with the defaults of those that are not given."""
     values = flags.FLAGS.flag_values_dict()
     given = {name: value for name, value in values.items() if value is not None}
     plain = {name: values[name] for name in Settings._fields if name in values}
@@ -104,7 +110,7 @@ def read_settings(*, fill: bool = True) -> Settings:
             for name in _settings_of(kind)
             if name in given
         }
-    return _fill_from_preset(Settings(**plain)) if fill else Settings(**plain)
+    return Settings(**plain)
 
 
 def read_given() -> dict[str, Any]:
@@ -113,30 +119,14 @@ def read_given() -> dict[str, Any]:
     Raises:
       InputError: If a list holds something that is not a number.
     """
-    settings = read_settings(fill=False)
+    settings = _every_setting()
     given = {
         name: value
         for name, value in settings._asdict().items()
-        if name not in _NESTED and flags.FLAGS[name].present
+        if name not in NESTED and flags.FLAGS[name].present
     }
-    nested = {name: getattr(settings, name) for name in _NESTED}
+    nested = {name: getattr(settings, name) for name in NESTED}
     return given | {name: dict(values) for name, values in nested.items() if values}
-
-
-def _fill_from_preset(settings: Settings) -> Settings:
-    """Gives the settings that no flag names the values of the preset, where one is asked for."""
-    if flags.FLAGS.preset is None:
-        return settings
-    filled: dict[str, Any] = {}
-    for name, value in preset(flags.FLAGS.preset, settings.objective).items():
-        owner = name.removesuffix("_settings")
-        if name not in _NESTED:
-            if not flags.FLAGS[name].present:
-                filled[name] = value
-        elif owner == "objective" or owner not in _KINDS or not flags.FLAGS[owner].present:
-            # The widths of one network are not those of another that a flag names.
-            filled[name] = {**value, **getattr(settings, name)}
-    return settings._replace(**filled)
 
 
 def _named_schedule(text: str) -> tuple[str, str]:
@@ -148,7 +138,7 @@ def _named_schedule(text: str) -> tuple[str, str]:
 
 def flags_of(settings: Settings) -> dict[str, Any]:
     """The flags that repeat an experiment, from its resolved settings."""
-    every = {name: value for name, value in settings._asdict().items() if name not in _NESTED}
+    every = {name: value for name, value in settings._asdict().items() if name not in NESTED}
     every |= {**settings.coefficients, **settings.data}
     every["schedule"] = [f"{name}:{text}" for name, text in settings.schedules.items()]
     for kind in _KINDS:

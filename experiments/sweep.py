@@ -11,6 +11,7 @@ again goes on where the last one was stopped, and several may share the work.
 """
 
 import contextlib
+import functools
 import pathlib
 from typing import Any
 
@@ -21,17 +22,16 @@ from betavae_jax.study.compose import compose_when_finished
 from betavae_jax.study.grid import (
     STUDIES,
     Study,
-    check_metrics,
     load_study_file,
     make_study,
+    with_scores,
 )
-from betavae_jax.study.ledger import read_ledger
 from betavae_jax.study.plan import describe_plan, read_study
 from experiments import cli, score_flags, settings_flags
 from experiments.planning import plan_study
 from experiments.ray_executor import Executor, on_cluster
 from experiments.settings_flags import define_settings, read_given
-from experiments.shares import parse_count, parse_shard, train_packs
+from experiments.shares import WAITS, parse_count, parse_shard, say_unfinished, train_packs
 
 define_settings()
 for module in (cli, score_flags, settings_flags):
@@ -55,14 +55,14 @@ def main() -> int:
     with _executor() as (plans, trains):
         study, plan = plans(workdir, study, runs_per_device=count, **bits)
         print(describe_plan(workdir, study, plan))
-        ended = trains(workdir, study, plan.packs[shard[0] :: shard[1]], **bits)
+        packs = plan.packs[shard[0] :: shard[1]]
+        ended = trains(workdir, study, packs, **bits)
     if ended.signal:
         return cli.stopped_by(ended.signal, ended.step)
     page = compose_when_finished(workdir)
     if page is None:
-        finished = sum(s.state == "finished" for s in read_ledger(workdir, study, plan))
-        print(f"{finished} of {len(plan.packs)} packs are finished; others still work")
-        return 0
+        is_held = _SHARD.present and ended.status == "busy"
+        return say_unfinished(workdir, study, plan, packs if is_held else ())
     print(f"results: {page}")
     return 0
 
@@ -90,8 +90,7 @@ def _study(workdir: pathlib.Path, given: dict[str, Any]) -> Study:
             raise InputError(
                 "expected --study, --objective or a --workdir that holds a study; got none"
             )
-        given = {"metrics": standing.metrics, **given}
-        return standing._replace(metrics=check_metrics(list(given["metrics"])))
+        return with_scores(standing, given)
     if _STUDY.value is None:
         return make_study({"sweep": [{"objective": "beta_vae"}]}, given)
     if "sweep" in given:
@@ -104,7 +103,9 @@ def _executor() -> contextlib.AbstractContextManager[Executor]:
     if _EXECUTOR.value == "local":
         if _RAY.value is not None:
             raise InputError("expected --ray_address with --executor=ray; got it without")
-        return contextlib.nullcontext(Executor(plan_study, train_packs))
+        # Packs of a shard are nobody else's; of a whole study others may train those they hold.
+        train = functools.partial(train_packs, waits=WAITS) if _SHARD.present else train_packs
+        return contextlib.nullcontext(Executor(plan_study, train))
     if _SHARD.present:
         raise InputError("expected either --shard or --executor=ray; got both")
     return on_cluster(_RAY.value)

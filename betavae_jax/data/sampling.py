@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from betavae_jax.checks import InputError, check_at_least
+from betavae_jax.checks import InputError, check_at_least, check_texts
 from betavae_jax.grids import all_factors, grid_strides
 from betavae_jax.types import Array, Arrays, Dataset, FactorSpace, Leaf, Shape, Splits
 
@@ -42,6 +42,8 @@ def check_sampling(
     check_at_least("test_fraction", test_fraction, 0)
     if test_fraction >= 1:
         raise InputError(f"expected test_fraction to be below 1; got {test_fraction}")
+    check_texts("held_out", held_out)
+    check_texts("correlated", correlated)
     for text in held_out:
         _parse_held_out(text)
     for text in correlated:

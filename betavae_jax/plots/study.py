@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from betavae_jax.checks import check_shape
+from betavae_jax.checks import check_at_least, check_shape
 
 _DPI = 100
 _COLUMNS = 2
@@ -35,6 +35,7 @@ def draw_boxes(
     from matplotlib.figure import Figure
 
     check_shape("values", values.shape, (len(metrics), len(objectives)))
+    check_at_least("the number of metrics", len(metrics), 1)
     kinds = list(zip(objectives, settings, strict=True))
     boxes = list(dict.fromkeys(kinds))
     place = np.asarray([boxes.index(kind) for kind in kinds], np.int64)  # [R]

@@ -5,7 +5,13 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from betavae_jax.checks import InputError, check_at_least, check_name, check_positive
+from betavae_jax.checks import (
+    InputError,
+    check_count,
+    check_kind,
+    check_name,
+    check_positive,
+)
 from betavae_jax.data import dataset_settings, load_dataset
 from betavae_jax.data.sampling import check_sampling, sample_splits
 from betavae_jax.data.shards import Shards, make_shards
@@ -65,6 +71,9 @@ class Settings(NamedTuple):
     tensorboard: bool = True
 
 
+NESTED = tuple(name for name, default in Settings()._asdict().items() if default == {})
+
+
 class Experiment(NamedTuple):
     """What settings build."""
 
@@ -97,7 +106,7 @@ def resolve(settings: Settings, x_shape: Shape | None = None) -> Settings:
     check_name("network", settings.network, [AUTO, *NETWORKS])
     check_name("likelihood", settings.likelihood, [AUTO, *LIKELIHOODS])
     check_name("precision", settings.precision, PRECISIONS)
-    _check_numbers(settings)
+    _check_plain(settings)
     check_sampling(settings.test_fraction, settings.held_out, settings.correlated)
     if x_shape is not None:
         is_image = len(x_shape) == 3
@@ -126,15 +135,20 @@ def resolve(settings: Settings, x_shape: Shape | None = None) -> Settings:
     )
 
 
-def _check_numbers(settings: Settings) -> None:
+def _check_plain(settings: Settings) -> None:
+    """Checks what is neither a name nor a list."""
     counts = ("batch_size", "num_latents", "num_steps", "checkpoint_every", "log_every")
     for name in (*counts, "evaluate_every"):
-        check_at_least(name, getattr(settings, name), 1, integer=True)
-    check_at_least("keep_checkpoints", settings.keep_checkpoints, 2, integer=True)
+        check_count(name, getattr(settings, name))
+    check_count("keep_checkpoints", settings.keep_checkpoints, 2)
+    check_kind("tensorboard", settings.tensorboard, Settings().tensorboard)
     if settings.clip_norm is not None:
         check_positive("clip_norm", settings.clip_norm)
     if settings.device_memory_mb is not None:
-        check_at_least("device_memory_mb", settings.device_memory_mb, 1, integer=True)
+        check_count("device_memory_mb", settings.device_memory_mb)
+    for name in NESTED:
+        if not isinstance(getattr(settings, name), Mapping):
+            raise InputError(f"expected {name} to be a table; got {getattr(settings, name)!r}")
 
 
 def _fill(kind: str, settings: Settings, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,20 +156,26 @@ def _fill(kind: str, settings: Settings, known: Mapping[str, Any]) -> dict[str, 
     name, given = getattr(settings, kind), getattr(settings, f"{kind}_settings")
     if name == AUTO:
         return dict(given)
-    defaults = keyword_settings(known[name])
-    _check_belong(f"{kind} {name}", given, defaults)
+    return _complete(f"{kind} {name}", given, keyword_settings(known[name]))
+
+
+def _complete(owner: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given of the owner's settings, checked, and its defaults for the others."""
+    _check_belong(owner, given, defaults)
+    for name, value in given.items():
+        if defaults[name] is not None:  # None stands for a path
+            check_kind(name, value, defaults[name])
     return {**defaults, **given}
 
 
 def _resolve_data(settings: Settings) -> dict[str, Any]:
     defaults = dataset_settings(settings.dataset)
-    _check_belong(f"data set {settings.dataset}", settings.data, defaults)
-    data = {**defaults, **settings.data}
-    for name in ("data_dir", "picture"):
-        if data.get(name) == "":
-            raise InputError(f"expected {name} to be a path; got an empty one")
-        if data.get(name) is not None:
-            data[name] = str(pathlib.Path(data[name]).expanduser().absolute())
+    data = _complete(f"data set {settings.dataset}", settings.data, defaults)
+    paths = {name: v for name, v in data.items() if defaults[name] is None and v is not None}
+    for name, value in paths.items():
+        if not isinstance(value, (str, pathlib.PurePath)) or value == "":
+            raise InputError(f"expected {name} to be a path; got {value!r}")
+        data[name] = str(pathlib.Path(value).expanduser().absolute())
     return data
 
 

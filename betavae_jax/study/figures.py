@@ -14,6 +14,20 @@ from betavae_jax.study.table import Row, score_names
 
 _ALWAYS = ("elbo", "rate", "active_latents")
 
+# The caption of a figure, and what it shows in words.
+_BOXES = (
+    "Each metric by objective and setting: the box holds the middle half of the seeds.",
+    "Box plots of every metric by objective and setting.",
+)
+_PLANE = (
+    "Rate against distortion; on the dashed line the ELBO is that of the best run.",
+    "The runs in the plane of rate and distortion, coloured by objective.",
+)
+_MATRIX = (
+    "Spearman's correlation of every two metrics, over all runs.",
+    "A matrix of rank correlations between metrics.",
+)
+
 
 def draw_figures(workdir: pathlib.Path, rows: Sequence[Row]) -> list[Figure]:
     """Draws each metric by setting, rank correlations, and rate against distortion.
@@ -23,7 +37,8 @@ def draw_figures(workdir: pathlib.Path, rows: Sequence[Row]) -> list[Figure]:
       rows: As `table_of` gives them.
 
     Returns:
-      The figures, in the order of the page.
+      The figures, in the order of the page: of metrics where a run has a finite value of one, of
+      rank correlations where there are two scores.
     """
     folder = workdir / FIGURES
     folder.mkdir(exist_ok=True)
@@ -35,30 +50,16 @@ def draw_figures(workdir: pathlib.Path, rows: Sequence[Row]) -> list[Figure]:
     boxes, plane, matrix = (
         folder / f"{name}.png" for name in ("metrics", "rate_distortion", "rank_correlations")
     )
-    draw_boxes(values[shown], [measured[k] for k in shown], sweeps, texts_of(rows), boxes)
+    figures = []
+    if shown:
+        draw_boxes(values[shown], [measured[k] for k in shown], sweeps, texts_of(rows), boxes)
+        figures.append(Figure(boxes, *_BOXES))
     rate, distortion = columns_of(rows, ["rate", "distortion"])
     draw_rate_distortion(rate, distortion, sweeps, plane)
-    figures = [
-        Figure(
-            boxes,
-            "Each metric by objective and setting: the box holds the middle half of the seeds.",
-            "Box plots of every metric by objective and setting.",
-        ),
-        Figure(
-            plane,
-            "Rate against distortion; on the dashed line the ELBO is that of the best run.",
-            "The runs in the plane of rate and distortion, coloured by objective.",
-        ),
-    ]
-    compared = [*scores, "elbo"]
+    figures.append(Figure(plane, *_PLANE))
     if len(scores) > 1:
+        compared = [*scores, "elbo"]
         correlations = rank_correlations(columns_of(rows, compared))
         draw_rank_correlations(correlations, compared, matrix)
-        figures.append(
-            Figure(
-                matrix,
-                "Spearman's correlation of every two metrics, over all runs.",
-                "A matrix of rank correlations between metrics.",
-            )
-        )
+        figures.append(Figure(matrix, *_MATRIX))
     return figures

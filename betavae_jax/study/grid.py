@@ -5,11 +5,12 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from betavae_jax.checks import InputError, check_at_least, check_name, check_unique
+from betavae_jax.checks import InputError, check_count, check_name, check_unique
 from betavae_jax.evaluation import Effort, expand_names, needs_factors
 from betavae_jax.objectives import OBJECTIVES
 from betavae_jax.objectives.presets import preset
-from betavae_jax.runs.settings import Settings, grid_of, keyword_settings, resolve
+from betavae_jax.runs.layers import lay_over
+from betavae_jax.runs.settings import NESTED, Settings, grid_of, keyword_settings, resolve
 from betavae_jax.types import Splits
 
 _LOCATELLO_2019 = (
@@ -35,18 +36,12 @@ STUDIES: dict[str, Mapping[str, Any]] = {
 _PARTS = 100  # of training, after each of which there is a checkpoint and a line of the log
 _FEWEST_STEPS = 100  # between two checkpoints
 _STUDY_DEFAULTS: dict[str, Any] = {"tensorboard": False, "keep_checkpoints": 2}
-_TOP = ("settings", "sweep", "metrics", "num_seeds", "num_train", "num_test")
-_NESTED = (
-    "coefficients",
-    "schedules",
-    "data",
-    "objective_settings",
-    "network_settings",
-    "likelihood_settings",
-)
+EFFORT = ("num_train", "num_test")  # how much the scores cost
+_TOP = ("settings", "sweep", "metrics", "num_seeds", *EFFORT)
 # What only some objectives take: shared by those that do.
 _OF_AN_OBJECTIVE = ("coefficients", "schedules", "objective_settings")
 _GRID = ("coefficients", "learning_rate", "seed")
+_MOST_SEEDS = 1_000_000  # a list of more is a slip of the pen
 _AUTO_METRICS = ("auto",)
 # About four seconds a run on a core; the others are asked for by name.
 _WITH_FACTORS = ("beta_vae_score", "factor_vae_score", "mig", "modularity", "sap", "irs",
@@ -95,7 +90,7 @@ def load_study_file(path: pathlib.Path) -> dict[str, Any]:
         ) from None
     except OSError as error:
         raise InputError(f"expected a study file; got {path} ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # no TOML, no UTF-8, or a number of too many digits
         raise InputError(f"expected {path} to be TOML; {error}") from None
 
 
@@ -107,7 +102,7 @@ def make_study(asked: Mapping[str, Any], given: Mapping[str, Any] | None = None)
         any field of `Settings` of its own; `settings`, fields that all sweeps share, where a
         coefficient goes to those objectives that have it; `num_seeds`, in place of a list;
         `metrics`, `num_train` and `num_test` of the evaluation.
-      given: The same, to go before what `asked` says: the flags of a command line.
+      given: The same, to go before what `asked` and its sweeps say: the flags of a command line.
 
     Returns:
       The study, its settings resolved.
@@ -119,21 +114,32 @@ def make_study(asked: Mapping[str, Any], given: Mapping[str, Any] | None = None)
     for values in (asked, given):
         _check_keys("a study", values, _TOP)
     merged = {**asked, **given}
-    shared = _merge(_table(asked, "settings"), _table(given, "settings"))
-    _check_keys("the settings of a study", shared, [*_shareable(), "preset"])
+    shared, first = _shared(asked), _shared(given)
     sweeps = merged.get("sweep", [])
     if not isinstance(sweeps, Sequence) or isinstance(sweeps, str) or not sweeps:
         raise InputError("expected a study of one sweep or more; got none")
-    if "num_seeds" in merged and "seed" not in _table(given, "settings"):
-        check_at_least("num_seeds", merged["num_seeds"], 1, integer=True)
-        shared["seed"] = list(range(merged["num_seeds"]))
-    settings = tuple(_sweep(sweep, shared) for sweep in sweeps)
-    _check_taken(shared, settings)
+    settings = tuple(_sweep(sweep, shared, first) for sweep in sweeps)
+    _check_taken(lay_over(shared, first), settings)
     _check_distinct(settings)
-    effort = {name: merged.get(name, getattr(Effort(), name)) for name in ("num_train", "num_test")}
-    for name, value in effort.items():
-        check_at_least(name, value, 1, integer=True)
-    return Study(settings, check_metrics(merged.get("metrics", list(_AUTO_METRICS))), **effort)
+    return with_scores(Study(settings), merged)
+
+
+def with_scores(study: Study, asked: Mapping[str, Any]) -> Study:
+    """A study of the same runs, with what is asked of their scores.
+
+    Args:
+      study: What gives way.
+      asked: `metrics`, `num_train`, `num_test`, each if it is to be another.
+
+    Raises:
+      InputError: If a name is not known or a number is out of range.
+    """
+    for name in EFFORT:
+        check_count(name, asked.get(name, 1))
+    scores: dict[str, Any] = {name: asked[name] for name in EFFORT if name in asked}
+    if "metrics" in asked:
+        scores["metrics"] = check_metrics(asked["metrics"])
+    return study._replace(**scores)
 
 
 def _shareable() -> list[str]:
@@ -155,32 +161,37 @@ def _check_keys(owner: str, values: Mapping[str, Any], known: Sequence[str]) -> 
         )
 
 
-def _merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """The second's values before the first's; tables of both are joined."""
-    merged = {**first, **second}
-    for name in _NESTED:
-        if name in first or name in second:
-            merged[name] = {**_table(first, name), **_table(second, name)}
-    return merged
+def _shared(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a file, or flags, give all sweeps."""
+    shared = _table(values, "settings")
+    _check_keys("the settings of a study", shared, [*_shareable(), "preset"])
+    for name in NESTED:
+        _table(shared, name)
+    if "num_seeds" in values:
+        if "seed" in shared:
+            raise InputError("expected either seed or num_seeds; got both")
+        check_count("num_seeds", values["num_seeds"])
+        if values["num_seeds"] > _MOST_SEEDS:
+            raise InputError(
+                f"expected num_seeds to be at most {_MOST_SEEDS}; got {values['num_seeds']}"
+            )
+        shared["seed"] = list(range(values["num_seeds"]))
+    return shared
 
 
-def _sweep(sweep: Any, shared: Mapping[str, Any]) -> Settings:
+def _sweep(sweep: Any, shared: Mapping[str, Any], first: Mapping[str, Any]) -> Settings:
+    """The settings of a sweep: a preset's, before them the shared ones, its own, the first."""
     if not isinstance(sweep, Mapping):
         raise InputError(f"expected each sweep to be a table; got {sweep!r}")
     _check_keys("a sweep", sweep, [*_shareable(), "objective", "preset"])
     check_name("objective", str(sweep.get("objective", "none")), OBJECTIVES)
+    for name in NESTED:
+        _table(sweep, name)
     objective = str(sweep["objective"])
-    takes = _takes(objective)
-    common = dict(shared)
-    for name in _OF_AN_OBJECTIVE:
-        common[name] = {k: v for k, v in _table(shared, name).items() if k in takes[name]}
-    chosen = _merge(common, sweep)
+    chosen = lay_over(lay_over(_taken(objective, shared), sweep), _taken(objective, first))
     name = chosen.pop("preset", None)
-    published = dict(preset(name, objective)) if name is not None else {}
-    for owner in ("network", "likelihood"):
-        if owner in chosen:  # the widths of one network are not those of another
-            published.pop(f"{owner}_settings", None)
-    values = {**_STUDY_DEFAULTS, **_merge(published, chosen)}
+    published = preset(name, objective) if name is not None else {}
+    values = {**_STUDY_DEFAULTS, **lay_over(published, chosen)}
     steps = values.get("num_steps", Settings().num_steps)
     if isinstance(steps, int):
         often = max(steps // _PARTS, _FEWEST_STEPS)
@@ -188,6 +199,15 @@ def _sweep(sweep: Any, shared: Mapping[str, Any]) -> Settings:
     resolved = resolve(Settings(**values))
     grid_of(resolved)
     return resolved
+
+
+def _taken(objective: str, shared: Mapping[str, Any]) -> dict[str, Any]:
+    """Shared settings without those that only other objectives take."""
+    taken = dict(shared)
+    for kind, names in _takes(objective).items():
+        if kind in shared:
+            taken[kind] = {k: v for k, v in shared[kind].items() if k in names}
+    return taken
 
 
 def _takes(objective: str) -> dict[str, set[str]]:

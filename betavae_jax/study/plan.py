@@ -41,11 +41,6 @@ class Plan(NamedTuple):
     machine: Mapping[str, Any]  # as `describe_machine` gives it
 
 
-def settings_of(study: Study, pack: Pack) -> Settings:
-    """The settings of a pack: its sweep's, with its rows."""
-    return study.sweeps[pack.sweep]._replace(rows=f"{pack.first}:{pack.last}")
-
-
 def pack_directory(workdir: pathlib.Path, number: int) -> pathlib.Path:
     """Where a pack is trained."""
     return workdir / PACKS / f"{number:03d}"

@@ -41,6 +41,8 @@ def test_a_flag_goes_before_the_preset(read):
 def test_widths_of_a_preset_go_with_its_network(read):
     settings = read("--preset=paper", "--objective=factor_vae", "--network=mlp")
     assert (settings.network, settings.network_settings) == ("mlp", {})
+    settings = read("--preset=paper", "--objective=factor_vae", "--network=conv_locatello")
+    assert settings.network_settings == {"widths": "128"}  # the preset's own, named again
 
 
 def test_a_preset_without_the_objective_is_refused(read):

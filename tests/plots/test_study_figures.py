@@ -54,3 +54,5 @@ def test_shapes_that_disagree_are_refused(tmp_path):
         draw_boxes(np.zeros((1, 3)), ["a"], ["x", "y"], ["", ""], tmp_path / "a.png")
     with pytest.raises(InputError, match=r"correlations of shape \[2, 2\]; got \[1, 2\]"):
         draw_rank_correlations(np.zeros((1, 2)), ["a", "b"], tmp_path / "a.png")
+    with pytest.raises(InputError, match="expected the number of metrics to be"):
+        draw_boxes(np.zeros((0, 2)), [], ["x", "y"], ["", ""], tmp_path / "a.png")

@@ -17,6 +17,7 @@ from betavae_jax.runs.settings import (
     Settings,
     build,
     from_config,
+    grid_of,
     keyword_settings,
     make_likelihood,
     resolve,
@@ -153,6 +154,57 @@ def test_an_empty_data_dir_is_not_the_working_folder():
 def test_resolve_refuses(settings, message):
     with pytest.raises(InputError, match=message):
         resolve(Settings(**settings))
+
+
+COUNTS = ("batch_size", "num_latents", "num_steps", "checkpoint_every", "log_every",
+          "evaluate_every", "keep_checkpoints", "device_memory_mb")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_count_is_an_int32(name):
+    assert getattr(resolve(Settings(**{name: 2**31 - 1})), name) == 2**31 - 1
+    for value in (2**31, 10**30):
+        with pytest.raises(InputError, match=f"expected {name} to be at most 2147483647; got"):
+            resolve(Settings(**{name: value}))
+
+
+# What a study file or a caller may give by mistake.
+WRONG_KINDS = [
+    ({"tensorboard": "yes"}, "tensorboard to be true or false; got 'yes'"),
+    ({"held_out": 3}, "held_out to be a list of texts; got 3"),
+    ({"held_out": "x:3"}, "held_out to be a list of texts; got 'x:3'"),
+    ({"held_out": [["x"]]}, "held_out to be a list of texts"),
+    ({"correlated": [3]}, r"correlated to be a list of texts; got \[3\]"),
+    ({"schedules": {"beta": 3}}, "schedule of beta to be text; got 3"),
+    ({"seed": [[1, 2]]}, r"seed to be a whole number of at least 0; got \[1, 2\]"),
+    ({"learning_rate": [[1e-3]]}, r"learning_rate to be a number above 0; got \[0.001\]"),
+    ({"coefficients": {"beta": [[1.0]]}}, r"beta to be a number of at least 0; got \[1.0\]"),
+    ({"coefficients": {"beta": [10**400]}}, "beta to be a number of at least 0"),
+    ({"learning_rate": [10**400]}, "learning_rate to be a number above 0"),
+    ({"dataset": "dsprites", "data": {"data_dir": 3}}, "data_dir to be a path; got 3"),
+    ({"data": {"image_size": "16"}}, "image_size to be a whole number; got '16'"),
+    ({"data": {"blob_grid": 2**31}}, "blob_grid to be at most 2147483647"),
+    ({"network": "mlp", "network_settings": {"widths": [8]}}, r"widths to be text; got \[8\]"),
+    (
+        {"objective": "capacity_vae", "objective_settings": {"per_sample": "no"}},
+        "per_sample to be true or false; got 'no'",
+    ),
+    (
+        {"likelihood": "gaussian", "likelihood_settings": {"sigma": True}},
+        "sigma to be a number; got True",
+    ),
+    *(
+        ({name: 3}, f"{name} to be a table; got 3")
+        for name in ("data", "coefficients", "schedules", "objective_settings",
+                     "network_settings", "likelihood_settings")
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("settings", "message"), WRONG_KINDS)
+def test_what_is_of_another_kind_is_refused_in_a_line(settings, message):
+    with pytest.raises(InputError, match=f"expected .*{message}"):
+        grid_of(Settings(**settings))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from betavae_jax.study.grid import (
     load_study_file,
     make_study,
     settle_metrics,
+    with_scores,
 )
 
 TOML = """
@@ -70,6 +71,60 @@ def test_flags_go_before_a_file(tmp_path):
     assert study.sweeps[0].coefficients == {"beta": [2.0]}
 
 
+def test_flags_go_before_what_a_sweep_says_itself():
+    own = {
+        "num_steps": 1000,
+        "coefficients": {"beta": [1.0, 4.0]},
+        "seed": [3],
+        "schedules": {"beta": "linear:0:9"},
+        "network": "mlp",
+        "network_settings": {"decoder_activation": "relu"},
+    }
+    asked = {"sweep": [{"objective": "beta_vae", **own}, {"objective": "vae"}]}
+    given = {"num_steps": 10, "coefficients": {"beta": [2.0]}, "seed": [7], "network": "conv",
+             "schedules": {"beta": "constant"}}  # fmt: skip
+    beta, vae = make_study(asked, {"settings": given}).sweeps
+    assert (beta.num_steps, beta.coefficients, beta.seed) == (10, {"beta": [2.0]}, [7])
+    assert (beta.schedules, beta.network, vae.network) == ({}, "conv", "conv")
+    assert (vae.num_steps, vae.seed, vae.coefficients) == (10, [7], {})
+    assert make_study(asked, {"num_seeds": 2}).sweeps[0].seed == [0, 1]
+
+
+def test_a_preset_of_a_flag_goes_before_that_of_a_sweep():
+    asked = {"sweep": [{"objective": "factor_vae", "preset": "locatello", "num_steps": 10}]}
+    settings = make_study(asked, {"settings": {"preset": "paper"}}).sweeps[0]
+    assert settings.coefficients["gamma"] == [35.0]
+    assert settings.objective_settings["permute"] == "second_batch"
+    assert settings.num_steps == 10  # a preset gives what nothing else names
+
+
+def test_a_sweep_has_seeds_of_its_own():
+    asked = {"sweep": [{"objective": "vae", "seed": [5]}, {"objective": "beta_vae"}]}
+    assert [s.seed for s in make_study({**asked, "num_seeds": 2}).sweeps] == [[5], [0, 1]]
+    assert [s.seed for s in make_study(asked, {"num_seeds": 2}).sweeps] == [[0, 1]] * 2
+
+
+def test_a_seed_beside_a_number_of_seeds_is_refused():
+    sweeps = {"sweep": [{"objective": "vae"}]}
+    both = {"settings": {"seed": [7]}, "num_seeds": 2}
+    for asked, given in ((sweeps | both, {}), (sweeps, both)):
+        with pytest.raises(InputError, match="expected either seed or num_seeds; got both"):
+            make_study(asked, given)
+    seven = make_study(sweeps | {"num_seeds": 2}, {"settings": {"seed": [7]}})
+    two = make_study(sweeps | {"settings": {"seed": [7]}}, {"num_seeds": 2})
+    assert (seven.sweeps[0].seed, two.sweeps[0].seed) == ([7], [0, 1])
+
+
+def test_the_scores_of_a_study_may_be_asked_anew():
+    study = make_study({"sweep": [{"objective": "vae"}], "metrics": ["mig"], "num_test": 7})
+    assert with_scores(study, {}) == study
+    more = with_scores(study, {"num_train": 300, "metrics": ["sap"]})
+    assert more == study._replace(metrics=("sap",), num_train=300)
+    for name in ("num_train", "num_test"):
+        with pytest.raises(InputError, match=f"expected {name} to be at most 2147483647"):
+            with_scores(study, {name: 2**31})
+
+
 def test_the_named_study_is_that_of_the_paper():
     study = make_study(STUDIES["locatello_dsprites"], {"num_seeds": 2})
     sweeps = STUDIES["locatello_dsprites"]["sweep"]
@@ -117,6 +172,13 @@ BAD = [
     ({"sweep": [{"objective": "vae"}], "settings": 3}, "settings of a study to be a table"),
     ({"sweep": [{"objective": "vae"}], "num_seeds": 0}, "num_seeds"),
     ({"sweep": [{"objective": "vae"}], "num_seeds": 2.5}, "num_seeds"),
+    ({"sweep": [{"objective": "vae"}], "num_seeds": 10**12}, "num_seeds to be at most"),
+    ({"sweep": [{"objective": "vae"}], "num_seeds": 10**7}, "num_seeds to be at most 1000000"),
+    ({"sweep": [{"objective": "vae", "seed": [[1]]}]}, "seed to be a whole number"),
+    ({"sweep": [{"objective": "vae", "tensorboard": "yes"}]}, "tensorboard to be true or false"),
+    ({"sweep": [{"objective": "vae", "held_out": 3}]}, "held_out to be a list of texts"),
+    ({"sweep": [{"objective": "vae", "num_steps": 10**30}]}, "num_steps to be at most"),
+    ({"sweep": [{"objective": "vae", "data": 3}]}, "data of a study to be a table"),
     ({"sweep": [{"objective": "vae"}], "num_train": 0}, "num_train"),
     ({"sweep": [{"objective": "vae"}], "metrics": "mig"}, "metrics to be a list"),
     ({"sweep": [{"objective": "vae"}], "metrics": ["magic"]}, "got 'magic'"),
@@ -153,7 +215,12 @@ def test_a_shared_coefficient_goes_to_those_that_have_it():
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"sweep = [", "to be TOML"), (b"\xff\xfe", "to be TOML"), (None, "is missing")],
+    [
+        (b"sweep = [", "to be TOML"),
+        (b"\xff\xfe", "to be TOML"),
+        (b"num_seeds = " + b"9" * 5000, "to be TOML"),
+        (None, "is missing"),
+    ],
 )
 def test_a_file_that_is_no_toml_is_refused(tmp_path, content, message):
     path = tmp_path / "study.toml"

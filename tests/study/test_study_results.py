@@ -14,7 +14,14 @@ from betavae_jax.runs.directory import CONFIG, LOG, REPORT, RESULTS
 from betavae_jax.runs.records import append_log, write_json
 from betavae_jax.study.compose import compose, compose_when_finished
 from betavae_jax.study.grid import make_study
-from betavae_jax.study.ledger import ABSENT, BEGUN, FINISHED, TRAINED, read_ledger
+from betavae_jax.study.ledger import (
+    ABSENT,
+    BEGUN,
+    FINISHED,
+    TRAINED,
+    check_effort,
+    read_ledger,
+)
 from betavae_jax.study.plan import Plan, cut, pack_directory, write_plan, write_study
 from betavae_jax.study.summary import (
     choose_by_udr,
@@ -145,6 +152,38 @@ def test_the_page_tells_of_failures_and_choices(workdir):
     assert "mig: expected finite codes (1 run)" in text
     assert 'data-words="beta_vae beta=4 seed=0"' in text
     assert "http" not in text.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize("metrics", [(), ("mig", "udr")])
+def test_a_study_whose_runs_all_failed_has_its_page(workdir, metrics):
+    write_study(workdir, STUDY._replace(metrics=metrics))
+    nothing = dict.fromkeys(("elbo", "distortion", "rate", "active_latents"))
+    failed = {**nothing, "failed_at": 3, "step": 3, "metrics": {},
+              "unscored": dict.fromkeys(metrics, "expected finite codes")}  # fmt: skip
+    for number in range(3):
+        rows = [row_of(run, number, run, 0.0, 0.0, **failed) for run in (0, 1)]
+        write_json(pack_directory(workdir, number) / RESULTS, {"runs": rows})
+    text = compose(workdir).read_text()
+    assert "0 of 6 runs finished" in text
+    assert text.count("<img") == 1  # the plane; there is no metric to draw
+    assert not (workdir / "figures" / "metrics.png").exists()
+    assert len((workdir / "study.csv").read_text().splitlines()) == 7
+
+
+def test_scores_of_another_effort_are_refused(workdir):
+    plan = Plan(cut(STUDY, 2), 2, 1, (), MACHINE)
+    few = STUDY._replace(num_train=500)
+    check_effort(workdir, STUDY, STUDY._replace(metrics=("sap",)), plan)
+    with pytest.raises(InputError, match=r"num_train=10000, num_test=5000, .*num_train=500, num_t"):
+        check_effort(workdir, STUDY, few, plan)
+    for number in range(3):
+        path = pack_directory(workdir, number) / RESULTS
+        rows = json.loads(path.read_text())["runs"]
+        for row in rows:
+            row.pop("unscored", None)
+            row["metrics"] = {}
+        write_json(path, {"runs": rows})
+    check_effort(workdir, STUDY, few, plan)  # there are no scores
 
 
 def test_composing_waits_for_every_pack(workdir):
