@@ -142,7 +142,7 @@ def fit(
         carry = program.advance(carry, placed, arrays, _steps(program, 0))
         bar.set_description()
         bar.unpause()  # the estimate of the time left starts here
-        known = _fetch(carry, num_runs(settings)).failed_at
+        known = fetch_progress(carry, num_runs(settings)).failed_at
         saved = step if start else -1
         while step < num_steps and not signals and np.any(known < 0):
             boundary = min(_after(step, log_every), _after(step, checkpoint_every), num_steps)
@@ -150,7 +150,7 @@ def fit(
             arrays = feed.arrays(step)
             began = time.monotonic()
             carry = program.advance(carry, placed, arrays, _steps(program, count))
-            progress = _fetch(carry, num_runs(settings))
+            progress = fetch_progress(carry, num_runs(settings))
             chunk = _next_chunk(count, time.monotonic() - began)
             step += count
             bar.update(count)
@@ -193,7 +193,8 @@ def _next_chunk(count: int, seconds: float) -> int:
     return max(1, min(math.floor(wished), 10 * count, _LONGEST_CHUNK))
 
 
-def _fetch(carry: Carry, runs: int) -> Progress:
+def fetch_progress(carry: Carry, runs: int) -> Progress:
+    """The one transfer to the host that a chunk ends with: sums of its terms, and failures."""
     return take_runs(Progress(carry.sums, carry.num_summed, carry.state.failed_at), runs)
 
 

@@ -18,10 +18,11 @@ from absl import flags
 
 from betavae_jax.checks import check_name
 from betavae_jax.objectives import OBJECTIVES
+from betavae_jax.runs.records import write_json
 from experiments import cli
 from experiments.bench.contenders import Entry, ours
 from experiments.bench.decoding import decoding_rate
-from experiments.bench.measure import measure_group, write_json
+from experiments.bench.measure import measure_group
 from experiments.bench.suite import report_suite
 from experiments.bench.table import group_rows
 

@@ -20,7 +20,6 @@ class Group(NamedTuple):
     entries: Callable[[Known], dict[str, Entry]]
     rounds: int = 5
     seconds: float = 0.4
-    together: bool = True
 
 
 def fastest_form(known: Known, group: str, prefix: str = "ours, ", default: str = "auto") -> str:

@@ -4,7 +4,6 @@ import contextlib
 import json
 import math
 import os
-import pathlib
 import queue
 import statistics
 import subprocess
@@ -104,7 +103,6 @@ def measure_group(
     deadline: float,
     rounds: int = 5,
     seconds: float = 0.4,
-    together: bool = True,
 ) -> dict[str, Any]:
     """Measures contenders in turn, round after round.
 
@@ -113,26 +111,23 @@ def measure_group(
       deadline: Of `time.monotonic()`; what is not ready or measured then has failed.
       rounds: In which each takes its turn; the first is left out.
       seconds: A turn's length, roughly.
-      together: Whether they start at once, which compiles them beside one another.
 
     Returns:
       For each name: `step_s`, seconds a step of each round, and its facts; or `failed`, why.
     """
     results: dict[str, Any] = {name: {"runs": entry.runs} for name, entry in entries.items()}
-    batches = [list(entries)] if together else [[name] for name in entries]
-    for batch in batches:
-        workers: dict[str, Worker] = {}
-        try:
-            if time.monotonic() >= deadline:
-                raise ContenderError("the time was up before it could start")
-            workers = {name: Worker(entries[name]) for name in batch}
-            _measure(workers, results, deadline, rounds, seconds)
-        except ContenderError as error:
-            for name in batch:
-                results[name].setdefault("failed", str(error))
-        finally:
-            for worker in workers.values():
-                worker.stop()
+    workers: dict[str, Worker] = {}
+    try:
+        if time.monotonic() >= deadline:
+            raise ContenderError("the time was up before it could start")
+        workers = {name: Worker(entry) for name, entry in entries.items()}
+        _measure(workers, results, deadline, rounds, seconds)
+    except ContenderError as error:
+        for result in results.values():
+            result.setdefault("failed", str(error))
+    finally:
+        for worker in workers.values():
+            worker.stop()
     for result in results.values():
         if "step_s" in result:
             result["median_s"] = statistics.median(result["step_s"])
@@ -189,10 +184,3 @@ def _calibrate(worker: Worker, granularity: int, seconds: float) -> int:
             wanted = min(count * seconds / max(taken, 1e-9), _MOST_STEPS)
             return max(1, math.ceil(wanted / granularity)) * granularity
         count *= 8
-
-
-def write_json(path: pathlib.Path, figures: Mapping[str, Any]) -> None:
-    """Writes what is known so far, whole or not at all."""
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(figures, indent=1) + "\n")
-    temporary.replace(path)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from betavae_jax.fit import _fetch, program_of
+from betavae_jax.fit import fetch_progress, program_of
 from betavae_jax.population import default_vectorized_runs, place_runs, replicate
 from betavae_jax.runs.settings import Experiment, Settings, build
 from betavae_jax.training import Carry, data_shape, make_init, make_program, make_step
@@ -120,7 +120,7 @@ def make_chunk(**options: Any) -> Contender:
         for _ in range(count):
             steps = replicate(np.int32(0), program.devices)
             carry = program.advance(carry, settings, arrays, steps)
-            _fetch(carry, len(experiment.runs.seed))
+            fetch_progress(carry, len(experiment.runs.seed))
 
     return Contender(advance)
 

@@ -8,10 +8,11 @@ import time
 from typing import Any
 
 from betavae_jax.checks import check_name
+from betavae_jax.runs.records import write_json
 from experiments.bench import floors
 from experiments.bench.compiling import measure_compilation
 from experiments.bench.groups import SUITES, Group, Known, fastest_form
-from experiments.bench.measure import measure_group, write_json
+from experiments.bench.measure import measure_group
 from experiments.bench.table import markdown, plot
 
 _BATCH_SIZE = 64
@@ -89,7 +90,6 @@ def _measure(
         deadline=deadline,
         rounds=group.rounds,
         seconds=group.seconds,
-        together=group.together,
     )
 
 
