@@ -1,8 +1,11 @@
 """What the drivers share: flags, one line for every refusal, signals and exit codes."""
 
+import _thread
+import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
@@ -21,6 +24,8 @@ INEXACT = flags.DEFINE_boolean(
 )
 
 _UNSET = -1  # of JAX's number of CPU devices
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SECONDS_TO_CLEAN = 5.0  # after a signal, of temporary files and processes of our own
 
 EXIT_TROUBLE = 1
 EXIT_BAD_INPUT = 2
@@ -32,15 +37,16 @@ def run(main: Callable[[], int]) -> NoReturn:
     """Runs a driver and exits with what it returns.
 
     A flag or a setting that is refused ends in one line and exit code 2, trouble with files in
-    one line and 1, SIGTERM in 75, Ctrl-C in 130; anything else is a defect and keeps its
-    traceback.
+    one line and 1; SIGTERM ends in 75 and Ctrl-C in 130, within seconds wherever nobody listens
+    (`fit` does, and saves first); anything else is a defect and keeps its traceback.
 
     Args:
       main: The driver; its flags are parsed when it is called.
     """
 
     def guarded(argv: Sequence[str]) -> None:
-        signal.signal(signal.SIGTERM, _terminated)
+        for number in _SIGNALS:
+            signal.signal(number, _end)
         _use_every_core()
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # Orbax tells a page at every save
@@ -50,8 +56,6 @@ def run(main: Callable[[], int]) -> NoReturn:
             code = main()
         except InputError as error:
             _stop(EXIT_BAD_INPUT, str(error))
-        except KeyboardInterrupt:
-            _stop(EXIT_INTERRUPTED, "stopped; run again to resume")
         except OSError as error:
             _stop(EXIT_TROUBLE, str(error))
         sys.exit(code)
@@ -66,7 +70,7 @@ def run(main: Callable[[], int]) -> NoReturn:
 def stopped_by(number: int, step: int) -> int:
     """Says where a signal stopped training; returns the exit code for it."""
     print(f"stopped at step {step}, run again to resume")
-    return EXIT_TERMINATED if number == signal.SIGTERM else EXIT_INTERRUPTED
+    return _code_of(number)
 
 
 def exclude_nondeterministic_operations() -> None:
@@ -81,7 +85,7 @@ def exclude_nondeterministic_operations() -> None:
 
 
 def _use_every_core() -> None:
-    """Makes a device of each core of the CPU, so that runs stand beside one another.
+    """Makes a device of each core that is ours, so that runs stand beside one another.
 
     Two runs on a core each end sooner than two in turn on both; a population of one still has
     every core. Nothing changes where `XLA_FLAGS` or `JAX_NUM_CPU_DEVICES` say otherwise.
@@ -89,7 +93,14 @@ def _use_every_core() -> None:
     asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if asked or jax.config.values["jax_num_cpu_devices"] != _UNSET:
         return
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    jax.config.update("jax_num_cpu_devices", _count_cores())
+
+
+def _count_cores() -> int:
+    """The cores that this process may use: those of its task, where a node is shared."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
@@ -102,9 +113,31 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     return rest
 
 
-def _terminated(number: int, frame: FrameType | None) -> NoReturn:
-    del number, frame
-    _stop(EXIT_TERMINATED, "stopped; run again to resume")
+def _code_of(number: int) -> int:
+    return EXIT_TERMINATED if number == signal.SIGTERM else EXIT_INTERRUPTED
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """Ends the process at a signal, whatever it is doing: the files of a run are whole always.
+
+    An exception has temporary files and processes of our own cleaned up. But Python drops it
+    where it comes out of a garbage collection or a destructor, and a thread may keep the
+    process from ending: after a few seconds, or at a second signal, it ends without.
+    """
+    del frame
+    code = _code_of(number)
+    for each in _SIGNALS:
+        signal.signal(each, lambda *_: os._exit(code))
+    _thread.start_new_thread(_end_later, (code,))  # takes no lock that what we interrupt may hold
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # it may be printing just now
+        os.write(2, b"betavae_jax: stopped; run again to resume\n")
+        sys.stdout.flush()
+    raise SystemExit(code)
+
+
+def _end_later(code: int) -> None:
+    time.sleep(_SECONDS_TO_CLEAN)
+    os._exit(code)
 
 
 def _stop(code: int, message: str) -> NoReturn:

@@ -1,10 +1,14 @@
-"""What every driver does before its own work."""
+"""What every driver does before its own work, and at a signal."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
+
+from experiments import cli
 
 DRIVER = """
 import jax
@@ -18,20 +22,125 @@ cli.run(main)
 """
 
 
+def environment(**given):
+    return {**{k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}, **given}
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, os.cpu_count()),
+        ({}, len(os.sched_getaffinity(0))),
         ({"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}, 3),
         ({"JAX_NUM_CPU_DEVICES": "1"}, 1),
     ],
 )
 def test_a_core_is_a_device_unless_told_otherwise(given, expected):
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     done = subprocess.run(
         [sys.executable, "-c", DRIVER],
-        env={**environment, **given},
+        env=environment(**given),
         capture_output=True,
         text=True,
     )
     assert (done.returncode, done.stdout) == (0, f"{expected}\n"), done.stderr
+
+
+def test_a_core_of_another_task_is_no_device():
+    mine = os.sched_getaffinity(0)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import os; os.sched_setaffinity(0, {{{min(mine)}}})\n{DRIVER}"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
+# Busy with something, in a folder that is to be cleaned up; arguments: with what, seconds for it.
+BUSY = """
+import gc, sys, tempfile, threading, time
+from experiments import cli
+
+class Deaf:
+    def __del__(self):
+        print("up", flush=True)
+        time.sleep(1.0)
+
+def collecting():
+    gc.callbacks.append(lambda *_: time.sleep(0.05))
+    while True:
+        gc.collect()
+
+def destroying():
+    while True:
+        Deaf()
+
+def joining():
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    time.sleep(60)
+
+def cleaning():
+    time.sleep(60)
+
+def main():
+    with tempfile.TemporaryDirectory(dir="."):
+        print("up", flush=True)
+        globals()[what]()
+    return 0
+
+cli._SECONDS_TO_CLEAN = float(sys.argv.pop())
+what = sys.argv.pop()
+cli.run(main)
+"""
+
+
+@pytest.fixture
+def busy(tmp_path):
+    """Starts a driver that is busy with something until it is told to stop."""
+    started = []
+
+    def call(what, seconds_to_clean):
+        command = [sys.executable, "-c", BUSY, what, str(seconds_to_clean)]
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=environment(PYTHONPATH=str(cli.__file__).removesuffix("experiments/cli.py")),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        assert process.stdout.readline() == "up\n"
+        return process
+
+    yield call
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+CODES = [(signal.SIGTERM, 75), (signal.SIGINT, 130)]
+
+
+@pytest.mark.parametrize(("number", "code"), CODES, ids=["term", "int"])
+@pytest.mark.parametrize("what", ["collecting", "destroying", "joining", "cleaning"])
+def test_a_signal_ends_a_driver_whatever_it_does(what, number, code, busy, tmp_path):
+    process = busy(what, 10 if what == "cleaning" else 0.5)
+    time.sleep(0.2)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert "betavae_jax: stopped; run again to resume\n" in errors
+    if what == "cleaning":
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_signal_ends_it_at_once(busy):
+    process = busy("collecting", 30)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 75  # as the first one said
+    assert time.monotonic() - began < 10

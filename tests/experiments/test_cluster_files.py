@@ -110,6 +110,7 @@ def test_the_manifest_of_kubernetes():
     (container,) = pod["containers"]
     env = {item["name"]: item["value"] for item in container["env"]}
     assert spec["completions"] == spec["parallelism"] == int(env["NUM_SHARDS"])
+    assert env["JAX_NUM_CPU_DEVICES"] == container["resources"]["limits"]["cpu"]
     assert '--shard="$JOB_COMPLETION_INDEX/$NUM_SHARDS"' in container["args"][0]
     assert container["args"][0].startswith("exec ")
     rules = spec["podFailurePolicy"]["rules"]
