@@ -34,9 +34,9 @@ from experiments.ray_tasks import (
     plan_task,
     share_of,
 )
+from experiments.shares import WAITS
 from experiments.study_bar import StudyBar
 
-_HELD = 7  # times that a pack is found in use; waits double from a second, so two minutes in all
 _SECONDS_A_LOOK = 3.0  # at the ledger
 _SECONDS_TO_SAVE = 25.0  # less than the 30 that Kubernetes leaves
 _SECONDS_TO_CONNECT = 10.0
@@ -206,8 +206,8 @@ def _drive(
                 end = _result(ray, ref, number)
                 if end.status == "finished":
                     bar.end(number)
-                elif tries[number] < _HELD:  # in use, or a signal came to the task's process
-                    held[number] = time.monotonic() + 2.0 ** tries[number]
+                elif tries[number] < len(WAITS):  # in use, or a signal came to the task's process
+                    held[number] = time.monotonic() + WAITS[tries[number]]
                     tries[number] += 1
             for number in [n for n, when in held.items() if when <= time.monotonic()]:
                 del held[number]

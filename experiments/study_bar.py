@@ -117,6 +117,10 @@ class StudyBar:
         self._say()
         self._bar.update(moved)
 
+    def hold(self, text: str) -> None:
+        """Nothing is trained meanwhile, for this reason."""
+        self._bar.set_description(text, refresh=True)
+
     def end(self, number: int) -> None:
         """A pack is finished."""
         pack = self._packs[number]

@@ -11,7 +11,6 @@ again goes on where the last one was stopped, and several may share the work.
 """
 
 import contextlib
-import functools
 import pathlib
 from typing import Any
 
@@ -31,7 +30,7 @@ from experiments import cli, score_flags, settings_flags
 from experiments.planning import plan_study
 from experiments.ray_executor import Executor, on_cluster
 from experiments.settings_flags import define_settings, read_given
-from experiments.shares import WAITS, parse_count, parse_shard, say_unfinished, train_packs
+from experiments.shares import parse_count, parse_shard, say_unfinished, train_packs, train_shard
 
 define_settings()
 for module in (cli, score_flags, settings_flags):
@@ -103,8 +102,7 @@ def _executor() -> contextlib.AbstractContextManager[Executor]:
     if _EXECUTOR.value == "local":
         if _RAY.value is not None:
             raise InputError("expected --ray_address with --executor=ray; got it without")
-        # Packs of a shard are nobody else's; of a whole study others may train those they hold.
-        train = functools.partial(train_packs, waits=WAITS) if _SHARD.present else train_packs
+        train = train_shard if _SHARD.present else train_packs
         return contextlib.nullcontext(Executor(plan_study, train))
     if _SHARD.present:
         raise InputError("expected either --shard or --executor=ray; got both")

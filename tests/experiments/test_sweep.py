@@ -19,7 +19,7 @@ import pytest
 from betavae_jax.runs.directory import locked
 from betavae_jax.study.grid import make_study
 from betavae_jax.study.plan import describe_plan
-from experiments import packs, planning, sweep
+from experiments import packs, planning, shares, sweep
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = [
@@ -158,7 +158,7 @@ def test_a_signal_saves_and_says_how_to_go_on(straight, tmp_path, number, code):
     assert not (workdir / "study.csv").exists()
 
 
-def test_one_pack_left_then_the_study_is_composed(invoke, straight, tmp_path):
+def test_one_pack_left_then_the_study_is_composed(invoke, straight, tmp_path, monkeypatch):
     workdir = tmp_path / "study"
     shutil.copytree(straight, workdir)
     shutil.rmtree(workdir / "packs" / "002")
@@ -169,6 +169,11 @@ def test_one_pack_left_then_the_study_is_composed(invoke, straight, tmp_path):
         code, output, _ = invoke(f"--workdir={workdir}")
         assert (code, "others still work" in output) == (0, True)
         assert packs.run_pack(workdir, 2).status == "busy"
+        waits = functools.partial(shares.train_packs, waits=(0.01, 0.02))
+        monkeypatch.setattr(sweep, "train_shard", waits)
+        code, output, errors = invoke(f"--workdir={workdir}", "--shard=0/2")  # packs 0 and 2
+        assert (code, errors.count("pack 2 is in use by another process, tried again")) == (75, 2)
+        assert "2 of 3 packs are finished; pack 2 is in use by another process" in output
     code, output, _ = invoke(f"--workdir={workdir}", "--shard=0/2")
     assert code == 0
     assert "results: " in output
