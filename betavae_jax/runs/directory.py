@@ -3,11 +3,13 @@
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import pathlib
 import shutil
+import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 
 from betavae_jax.checks import InputError
 from betavae_jax.runs.checkpoints import steps_in
@@ -15,11 +17,16 @@ from betavae_jax.runs.machine import FORMAT
 from betavae_jax.runs.records import read_versioned, write_json
 from betavae_jax.runs.settings import MUTABLE
 
+_LOGGER = logging.getLogger(__name__)
+
 CONFIG, FLAGS, LOG, RESULTS = "config.json", "flags.txt", "metrics.jsonl", "results.json"
 CHECKPOINTS, FIGURES, REPORT = "checkpoints", "figures", "report.html"
 TENSORBOARD = "tensorboard"
 _LOCK = ".lock"
 _OURS = (CONFIG, FLAGS, LOG, RESULTS, CHECKPOINTS, FIGURES, REPORT, TENSORBOARD)
+_SECONDS_A_TRY = 0.1  # to take a lock
+_SECONDS_SILENT = 3.0  # of waiting for one
+_TRIES_TO_OPEN = 3
 
 
 class BusyError(InputError):
@@ -113,6 +120,17 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
     )
 
 
+def read_results(workdir: pathlib.Path) -> dict[str, Any] | None:
+    """Reads `results.json`; None where there is none, or it holds no rows of runs."""
+    try:
+        results: dict[str, Any] = json.loads((workdir / RESULTS).read_text("utf-8"))
+        rows = results["runs"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    is_table = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+    return results if is_table else None
+
+
 @contextlib.contextmanager
 def locked(workdir: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
     """Creates `workdir` where it is missing, and holds it against other processes.
@@ -125,28 +143,8 @@ def locked(workdir: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
       BusyError: If another process holds it.
       InputError: If it cannot be written, or its file system has no locks.
     """
-    made = not workdir.exists()
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        lock = (workdir / _LOCK).open("a+")
-    except OSError as error:
-        raise InputError(
-            f"expected a workdir that can be written; got {workdir} ({error.strerror})"
-        ) from None
+    made, lock = _acquire(workdir, wait)
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            raise BusyError(
-                f"expected {workdir} to be free; process {holder} is using it"
-            ) from None
-        except OSError as error:
-            _forget(workdir, made)
-            raise InputError(
-                f"expected {workdir} on a file system with locks; got {error.strerror}"
-            ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
@@ -156,10 +154,75 @@ def locked(workdir: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
             _forget(workdir, made)
 
 
+def _acquire(workdir: pathlib.Path, wait: bool) -> tuple[bool, IO[str]]:
+    """Whether the directory was made for it, and its file, locked."""
+    while True:
+        made, lock = _open_lock(workdir)
+        with contextlib.ExitStack() as refused:
+            refused.enter_context(lock)
+            try:
+                _flock(lock, workdir, wait)
+            except OSError as error:
+                _forget(workdir, made)
+                raise InputError(
+                    f"expected {workdir} on a file system with locks; got {error.strerror}"
+                ) from None
+            if _stands(lock, workdir / _LOCK):
+                refused.pop_all()
+                return made, lock
+
+
+def _open_lock(workdir: pathlib.Path) -> tuple[bool, IO[str]]:
+    """Whether the directory was made for it, and its file, which another process may hold."""
+    for _ in range(_TRIES_TO_OPEN):  # another process may just be removing the directory
+        made = not workdir.exists()
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            return made, (workdir / _LOCK).open("a+")
+        except OSError as error:
+            reason = error.strerror
+    raise InputError(f"expected a workdir that can be written; got {workdir} ({reason})")
+
+
+def _flock(lock: IO[str], workdir: pathlib.Path, wait: bool) -> None:
+    """Takes a lock; says once whom it is waiting for."""
+    began = time.monotonic()
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                raise BusyError(
+                    f"expected {workdir} to be free; process {_holder(lock)} is using it"
+                ) from None
+        else:
+            return
+        if time.monotonic() - began > _SECONDS_SILENT:
+            break
+        time.sleep(_SECONDS_A_TRY)
+    _LOGGER.warning("waiting for process %s, which is using %s", _holder(lock), workdir)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def _holder(lock: IO[str]) -> str:
+    lock.seek(0)
+    return lock.read().strip() or "unknown"
+
+
+def _stands(lock: IO[str], path: pathlib.Path) -> bool:
+    """Whether an open file is still the one at a path: a removed one is seen by nobody else."""
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def _forget(workdir: pathlib.Path, made: bool) -> None:
     """Leaves no directory behind in which nothing was begun."""
     if made and sorted(p.name for p in workdir.iterdir()) == [_LOCK]:
-        shutil.rmtree(workdir)
+        (workdir / _LOCK).unlink()
+        with contextlib.suppress(OSError):  # another process opens it again
+            workdir.rmdir()
 
 
 def prepare_directory(

@@ -34,6 +34,8 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Writes a file whole or not at all: what is written to the path given takes its place."""
     beside = path.with_name(path.name + ".new")
     yield beside
+    with beside.open("rb") as written:
+        os.fsync(written.fileno())  # else a node lost soon after may leave the name, and no bytes
     os.replace(beside, path)
 
 

@@ -8,6 +8,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -25,8 +26,10 @@ from betavae_jax.runs.directory import (
     locked,
     prepare_directory,
     read_config,
+    read_results,
 )
 from betavae_jax.runs.machine import FORMAT
+from betavae_jax.runs.records import write_json
 from betavae_jax.runs.settings import MUTABLE, Settings, from_config, resolve, to_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -228,6 +231,26 @@ def test_a_damaged_configuration_is_refused_in_one_line(content, workdir):
     check_directory(workdir, BASE, overwrite=True)
 
 
+# What is in results.json.
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b"{", b"\x00" * 100, b"\xff\xfe", b"null", b"3", b"[]", b"{}", b'{"runs": null}',
+     b'{"runs": {"0": 1}}', b'{"runs": [3]}', b'{"runs": [{}'],
+)  # fmt: skip
+def test_results_of_which_nothing_can_be_read_are_none(content, tmp_path):
+    if content is not None:
+        (tmp_path / RESULTS).write_bytes(content)
+    assert read_results(tmp_path) is None
+
+
+def test_results_come_back(tmp_path):
+    results = {"runs": [{"run": 0, "elbo": None}, {"run": 1, "elbo": -3.5}]}
+    write_json(tmp_path / RESULTS, results)
+    assert read_results(tmp_path) == results
+
+
 # The lock.
 
 
@@ -289,6 +312,60 @@ def test_another_process_is_refused_until_the_holder_is_gone(tmp_path):
         holder.wait()
         with locked(folder):  # the kernel gave the lock back
             assert (folder / ".lock").read_text() == str(os.getpid())
+
+
+def test_who_waits_is_told_for_whom(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(directory, "_SECONDS_SILENT", 0.2)
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        threading.Timer(1.0, holder.stdin.close).start()
+        with locked(tmp_path, wait=True):
+            assert (tmp_path / ".lock").read_text() == str(os.getpid())
+    told = f"waiting for process {holder.pid}, which is using {tmp_path}"
+    assert [record.getMessage() for record in caplog.records] == [told]
+
+
+def test_who_waits_a_moment_is_told_nothing(tmp_path, caplog):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(locked(tmp_path))
+        threading.Timer(0.3, stack.pop_all().close).start()
+        with locked(tmp_path, wait=True):
+            assert (tmp_path / ".lock").read_text() == str(os.getpid())
+    assert caplog.records == []
+
+
+def test_who_waits_for_a_directory_that_is_forgotten_makes_another(tmp_path):
+    """Else the lock is of a file that is gone, and a third process holds another."""
+    folder = tmp_path / "run"
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(locked(folder))  # makes the directory, and begins nothing there
+        threading.Timer(0.3, stack.pop_all().close).start()
+        with locked(folder, wait=True):
+            assert (folder / ".lock").read_text() == str(os.getpid())
+            refused = pytest.raises(InputError, match="to be free")
+            with refused, locked(folder):
+                pass
+    assert list(tmp_path.iterdir()) == []  # the second has made it, and began nothing
+
+
+def test_a_directory_that_goes_while_its_lock_is_opened_is_made_again(tmp_path, monkeypatch):
+    """As if another process forgot it between our two steps."""
+    gone = []
+    mkdir = pathlib.Path.mkdir
+
+    def made_and_gone(self, *args, **kwargs):
+        mkdir(self, *args, **kwargs)
+        if not gone:
+            self.rmdir()
+            gone.append(self)
+
+    monkeypatch.setattr(pathlib.Path, "mkdir", made_and_gone)
+    with locked(tmp_path / "run"):
+        assert (tmp_path / "run" / ".lock").exists()
+    assert gone == [tmp_path / "run"]
 
 
 # What is prepared.

@@ -70,6 +70,25 @@ def test_write_json_is_whole_or_not_at_all(tmp_path, monkeypatch):
     assert json.loads(path.read_text()) == {"old": True}
 
 
+def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    """Else a node that is lost just then leaves the name, and no bytes."""
+    path = tmp_path / "results.json"
+    beside = tmp_path / "results.json.new"
+    moments = []
+
+    def synced(descriptor):
+        found = beside if os.path.samestat(os.fstat(descriptor), beside.stat()) else None
+        moments.append(("synced", found, beside.read_text()))
+
+    def renamed(source, target):
+        moments.append(("renamed", pathlib.Path(source), pathlib.Path(target)))
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    records.write_json(path, [1])
+    assert moments == [("synced", beside, "[\n  1\n]\n"), ("renamed", beside, path)]
+
+
 def test_write_json_over_what_a_kill_left(tmp_path):
     (tmp_path / "a.json.new").write_text('{"half": ')
     records.write_json(tmp_path / "a.json", [1])
