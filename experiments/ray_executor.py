@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -53,8 +53,16 @@ ray.init(address=sys.argv[1], log_to_driver=False, logging_level=logging.ERROR)
 class Executor(NamedTuple):
     """Who plans a study and trains its packs: calls with the arguments of these."""
 
-    plan_study: Callable[..., tuple[Study, Plan]]  # as `packs.plan_study`
+    plan_study: Callable[..., tuple[Study, Plan]]  # as `planning.plan_study`
     train_packs: Callable[..., PackEnd]  # as `shares.train_packs`
+
+
+class Work(NamedTuple):
+    """What can be done with the packs of a study, by their numbers."""
+
+    submit: Callable[[int], Any]  # starts a task of one; its reference
+    look: Callable[[Iterable[int]], list[PackState]]  # how far some have come
+    at_once: Callable[[int], int]  # how many of so many tasks run now at the same time
 
 
 @contextlib.contextmanager
@@ -167,17 +175,16 @@ def _train(
         return PackEnd("finished", 0, 0)
     share = share_of(ray, _standing_plan(workdir), len(to_do))
     task = make_task(ray, pack_task, share)
-    bar = StudyBar(study, states, workers=at_once(ray, share, len(to_do)))
-
-    def submit(number: int) -> Any:
-        return task.remote(os.getcwd(), workdir.absolute(), number, bits)
-
-    def look() -> list[PackState]:
-        return [read_pack(workdir, study, state.pack) for state in to_do]
-
+    by_number = {state.pack.number: state.pack for state in to_do}
+    work = Work(
+        lambda number: task.remote(os.getcwd(), workdir.absolute(), number, bits),
+        lambda numbers: [read_pack(workdir, study, by_number[number]) for number in numbers],
+        lambda tasks: at_once(ray, share, tasks),
+    )
+    bar = StudyBar(study, states, workers=work.at_once(len(to_do)))
     try:
         with listen() as signals:
-            return _drive(ray, to_do, bar, submit, look, signals)
+            return _drive(ray, to_do, bar, work, signals)
     finally:
         bar.close()
 
@@ -186,12 +193,11 @@ def _drive(
     ray: ModuleType,
     to_do: Sequence[PackState],
     bar: StudyBar,
-    submit: Callable[[int], Any],
-    look: Callable[[], list[PackState]],
+    work: Work,
     signals: Sequence[int],
 ) -> PackEnd:
     """Follows tasks until all are done or a signal comes."""
-    running = {submit(state.pack.number): state.pack.number for state in to_do}
+    running = {work.submit(state.pack.number): state.pack.number for state in to_do}
     steps = {state.pack.number: state.step for state in to_do}
     begun: set[int] = set()
     held: dict[int, float] = {}  # packs in use elsewhere: when to try again
@@ -211,13 +217,14 @@ def _drive(
                     tries[number] += 1
             for number in [n for n, when in held.items() if when <= time.monotonic()]:
                 del held[number]
-                running[submit(number)] = number
+                running[work.submit(number)] = number
             if time.monotonic() - looked > _SECONDS_A_LOOK:
-                _show(bar, [s for s in look() if s.pack.number in running.values()], steps, begun)
+                bar.workers = work.at_once(len(running) + len(held))  # nodes come and go
+                _show(bar, work.look(running.values()), steps, begun)
                 looked = time.monotonic()
     finally:  # of a signal, or an error of one of the tasks
         _cancel(ray, list(running))
-    last = look()
+    last = work.look(steps)
     if signals:
         reached = [state.step for state in last if state.state == BEGUN]
         return PackEnd("stopped", min(reached, default=0), signals[0])

@@ -4,7 +4,7 @@ import logging
 import os
 import pathlib
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -39,24 +39,49 @@ def share_of(ray: ModuleType, plan: Plan | None, tasks: int) -> Share:
     do not depend on how many there are: a task takes one, so that the evaluation of a pack,
     which keeps one busy, stands beside the training of others; it takes more where there are
     fewer tasks than CPUs.
+
+    Raises:
+      InputError: If no node of the cluster has what a task takes: Ray would wait for one.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = _nodes(ray)
     has_gpus = any(node.get("GPU", 0) >= 1 for node in nodes)
     has_gpus &= os.environ.get("JAX_PLATFORMS") != "cpu"
     if plan is not None:
         has_gpus = not str(plan.machine.get("device_kind", "")).startswith("cpu")
     if has_gpus:
-        return Share(1, plan.num_devices if plan else 1)
-    cpus = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1] or [1]
-    runs = max((pack.num_runs for pack in plan.packs), default=1) if plan else 1
-    return Share(max(1, min(sum(cpus) // tasks, min(cpus), runs)), 0)
+        share = Share(1, plan.num_devices if plan else 1)
+    else:
+        cpus = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1] or [1]
+        runs = max((pack.num_runs for pack in plan.packs), default=1) if plan else 1
+        share = Share(max(1, min(sum(cpus) // tasks, min(cpus), runs)), 0)
+    if not any(_fits(node, share) for node in nodes):
+        wanted = f"{share.gpus} GPU{'s' if share.gpus > 1 else ''} and a CPU"
+        raise InputError(
+            f"expected a node of the Ray cluster with {wanted if share.gpus else 'a CPU'}"
+            f"{', which the study was planned for' if plan else ''}; got {_say(nodes)}"
+        )
+    return share
+
+
+def _say(nodes: Sequence[Mapping[str, float]]) -> str:
+    kinds = sorted({f"{node.get('GPU', 0):g} GPUs, {node.get('CPU', 0):g} CPUs" for node in nodes})
+    return f"nodes of {' or '.join(kinds)}" if kinds else "no node"
 
 
 def at_once(ray: ModuleType, share: Share, tasks: int) -> int:
-    """How many tasks run at the same time."""
-    whole = ray.cluster_resources()
-    fits = whole.get("GPU", 0) // share.gpus if share.gpus else whole.get("CPU", 0) // share.cpus
-    return max(1, min(int(fits), tasks))
+    """How many of some tasks the nodes that live now hold at the same time, one at least."""
+    return max(1, min(sum(_fits(node, share) for node in _nodes(ray)), tasks))
+
+
+def _nodes(ray: ModuleType) -> list[dict[str, float]]:
+    """What each node that lives has in all."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _fits(node: Mapping[str, float], share: Share) -> int:
+    """How many tasks a node holds."""
+    cpus = node.get("CPU", 0) // share.cpus
+    return int(min(cpus, node.get("GPU", 0) // share.gpus) if share.gpus else cpus)
 
 
 def make_task(ray: ModuleType, function: Callable[..., Any], share: Share) -> Any:

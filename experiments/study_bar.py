@@ -80,7 +80,7 @@ class StudyBar:
         self._open = {s.pack.number for s in states if s.state != FINISHED}
         self._begun: dict[int, tuple[float, float, int]] = {}  # times of start, first chunk; step
         self._paces: dict[str, Pace] = {}
-        self._workers = workers
+        self.workers = workers  # whoever follows them may change it
         self._bar: Any = tqdm(
             total=sum(p.num_runs * self._num_steps[p.sweep] for p in self._packs.values()),
             initial=sum(self._packs[k].num_runs * step for k, step in self._done.items()),
@@ -153,5 +153,5 @@ class StudyBar:
             steps[label] += (self._num_steps[pack.sweep] - self._done[number]) * pack.num_runs
             packs[label] += 1
         seconds, unknown = seconds_left(self._paces, steps, packs)
-        left = None if seconds is None else seconds / self._workers
+        left = None if seconds is None else seconds / self.workers
         self._bar.set_postfix_str(say_left(left, unknown), refresh=False)
