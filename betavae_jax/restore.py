@@ -1,6 +1,5 @@
 """A trained population, or one run of it, back from its run directory."""
 
-import json
 import logging
 import pathlib
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from betavae_jax.models import make_model
 from betavae_jax.networks import NETWORKS
 from betavae_jax.population import place_runs
 from betavae_jax.runs.checkpoints import CheckpointError, open_checkpoints, read_latest
-from betavae_jax.runs.directory import CHECKPOINTS, RESULTS, read_config
+from betavae_jax.runs.directory import CHECKPOINTS, read_config, read_results
 from betavae_jax.runs.leaves import sha256_of_tree, unflatten_leaves
 from betavae_jax.runs.settings import Experiment, Settings, build, from_config, make_likelihood
 from betavae_jax.training import Carry, Program
@@ -151,9 +150,8 @@ def _settings_of(workdir: pathlib.Path, config: Mapping[str, Any]) -> Settings:
 
 def _standing_row(workdir: pathlib.Path, run: int, params: Params) -> dict[str, Any] | None:
     """The run's row of `results.json`, where there is one of just these parameters."""
-    try:
-        row: dict[str, Any] = json.loads((workdir / RESULTS).read_text())["runs"][run]
-        stands = row["params_sha256"] == sha256_of_tree(params)
-    except (FileNotFoundError, ValueError, KeyError, TypeError, IndexError):  # none, or not ours
+    results = read_results(workdir)
+    rows: list[dict[str, Any]] = results["runs"] if results else []
+    if run >= len(rows) or rows[run].get("params_sha256") != sha256_of_tree(params):
         return None
-    return row if stands else None
+    return rows[run]

@@ -1,6 +1,5 @@
 """Training and evaluating a population in its run directory, from any driver."""
 
-import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +14,13 @@ from betavae_jax.fit_directory import fit_directory
 from betavae_jax.population import num_runs, take_runs
 from betavae_jax.report import write_report
 from betavae_jax.restore import Population
-from betavae_jax.runs.directory import RESULTS, check_directory, locked, prepare_directory
+from betavae_jax.runs.directory import (
+    RESULTS,
+    check_directory,
+    locked,
+    prepare_directory,
+    read_results,
+)
 from betavae_jax.runs.leaves import sha256_of_tree
 from betavae_jax.runs.machine import describe_program
 from betavae_jax.runs.records import write_json
@@ -85,7 +90,7 @@ def train_directory(
         )
         if not fitted.signal and metrics:
             score_directory(workdir, experiment, program, fitted.carry, metrics, effort or Effort())
-        if fitted.signal or (workdir / RESULTS).exists():
+        if fitted.signal or read_results(workdir) is not None:
             return Trained(program, fitted, None)
         results = evaluate(experiment, program, fitted.carry)
         if report:
@@ -110,9 +115,7 @@ def score_directory(
     both already are left alone.
     """
     path = workdir / RESULTS
-    results = (
-        json.loads(path.read_text()) if path.exists() else evaluate(experiment, program, carry)
-    )
+    results = read_results(workdir) or evaluate(experiment, program, carry)
     rows = results["runs"]
     write_json(path, results)
     missing = [name for name in names if not all(is_scored(row, [name]) for row in rows)]
@@ -128,17 +131,14 @@ def score_directory(
 
 def standing_results(workdir: pathlib.Path, population: Population) -> dict[str, Any]:
     """The content of `results.json` where it is of this checkpoint, else measured now."""
-    try:
-        results: dict[str, Any] = json.loads((workdir / RESULTS).read_text())
-        standing = [row["params_sha256"] for row in results["runs"]]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, or not ours
-        standing = []
+    results = read_results(workdir)
+    standing = [row.get("params_sha256") for row in results["runs"]] if results else []
     params = take_runs(population.carry.state.params, num_runs(population.experiment.runs))
     digests = [
         sha256_of_tree(jax.tree.map(lambda leaf, run=run: leaf[run], params))
         for run in range(num_runs(population.experiment.runs))
     ]
-    if standing == digests:
+    if results and standing == digests:
         return results
     print(f"no results of step {population.step}: evaluating")
     return evaluate(population.experiment, population.program, population.carry)

@@ -58,13 +58,12 @@ def plan_study(
         or memory does not hold one run, or as many as asked for. Nothing has been written then.
     """
     _check_place(workdir)
-    standing = read_study(workdir)
-    if standing:
-        check_same_study(workdir, standing, study)
+    _read_same_study(workdir, study)
     splits = [experiment_of(settings).splits for settings in study.sweeps]
     study = settle_metrics(study, splits)
     with locked(workdir, wait=True):
-        plan = read_plan(workdir, study) if read_study(workdir) else None
+        standing = _read_same_study(workdir, study)  # another may have planned meanwhile
+        plan = read_plan(workdir, study) if standing else None
         if plan is None:
             measured = _measure(study, runs_per_device)
             count = runs_per_device or _choose(study, measured)
@@ -99,6 +98,14 @@ def _check_place(workdir: pathlib.Path) -> None:
         raise InputError(
             f"expected workdir {workdir} to be empty or a study; it holds {foreign[0]}"
         )
+
+
+def _read_same_study(workdir: pathlib.Path, study: Study) -> Study | None:
+    """What a directory holds; InputError where that is another study."""
+    standing = read_study(workdir)
+    if standing:
+        check_same_study(workdir, standing, study)
+    return standing
 
 
 def _measure(study: Study, given: int | None) -> list[Measured]:

@@ -1,6 +1,5 @@
 """How far each pack of a study has come, read from its directory."""
 
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ import numpy as np
 from betavae_jax.checks import InputError
 from betavae_jax.population import num_runs
 from betavae_jax.runs.checkpoints import steps_in
-from betavae_jax.runs.directory import CHECKPOINTS, CONFIG, LOG, RESULTS
+from betavae_jax.runs.directory import CHECKPOINTS, CONFIG, LOG, read_results
 from betavae_jax.runs.records import read_log
 from betavae_jax.runs.settings import grid_of
 from betavae_jax.study.grid import EFFORT, Study
@@ -42,21 +41,14 @@ def read_pack(workdir: pathlib.Path, study: Study, pack: Pack) -> PackState:
     if not (folder / CONFIG).exists():
         return PackState(pack, ABSENT, 0, [])
     num_steps = study.sweeps[pack.sweep].num_steps
-    rows = _results(folder)
+    results = read_results(folder)
+    rows: list[Mapping[str, Any]] = results["runs"] if results else []
     if len(rows) == pack.num_runs and all(_is_done(row, num_steps) for row in rows):
         names = scored_in_pack(study, pack)
         scored = all(is_scored(row, names) for row in rows)
         scored &= not is_ranked_later(study, pack) or has_codes(folder, study, pack)
         return PackState(pack, FINISHED if scored else TRAINED, num_steps, rows)
     return PackState(pack, BEGUN, max(steps_in(folder / CHECKPOINTS), default=0), [])
-
-
-def _results(folder: pathlib.Path) -> list[Mapping[str, Any]]:
-    try:
-        rows: list[Mapping[str, Any]] = json.loads((folder / RESULTS).read_text())["runs"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return []
-    return rows
 
 
 def is_ranked_later(study: Study, pack: Pack) -> bool:
