@@ -1,7 +1,7 @@
 """What is measured of a trained population, and of codes made elsewhere."""
 
 from betavae_jax.evaluation.codes_file import load_codes
-from betavae_jax.evaluation.names import expand_names, needs_factors
+from betavae_jax.evaluation.names import LOWER_IS_BETTER, expand_names, needs_factors
 from betavae_jax.evaluation.population_scores import encode_drawn, score_population
 from betavae_jax.evaluation.ranking import rank_runs
 from betavae_jax.evaluation.results import evaluate
@@ -17,6 +17,7 @@ from betavae_jax.evaluation.scores import (
 
 __all__ = [
     "GRID_LIMIT",
+    "LOWER_IS_BETTER",
     "Effort",
     "Score",
     "encode_drawn",

@@ -8,8 +8,9 @@ from betavae_jax.metrics import METRICS, metric_inputs
 
 DCI_LIGHTGBM = "dci_lightgbm"  # another number than dci, so under another name
 BASELINES = ("downstream_pca", "downstream_pixels")  # the same for every run
-
 _KNOWN = (*METRICS, DCI_LIGHTGBM, *DOWNSTREAM, *BASELINES)
+LOWER_IS_BETTER = frozenset({"unsupervised", "fairness"})  # of all others more is better
+
 _SLOW = ("dci", "strong_generalisation", "fairness")
 
 # Each list of names that has a name of its own.

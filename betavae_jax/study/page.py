@@ -6,6 +6,7 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from betavae_jax.evaluation import LOWER_IS_BETTER
 from betavae_jax.report.figures import Figure
 from betavae_jax.report.frame import frame_page, read_part, sortable_table
 from betavae_jax.report.sections import figure_html
@@ -26,7 +27,11 @@ from betavae_jax.study.summary import (
 from betavae_jax.study.table import Row, score_names
 
 _OF_EVERY_RUN = {"elbo": 2, "distortion": 2, "rate": 2, "active_latents": 1}
-_HEADS = {"elbo": "ELBO", "active_latents": "active latents"}
+_HEADS = {
+    "elbo": "ELBO",
+    "active_latents": "active latents",
+    **{name: f"{name} ↓" for name in LOWER_IS_BETTER},
+}
 _REASONS = 6  # why scores are missing, named on the page
 
 Cell = tuple[Any, str]  # what it is sorted by, None where it is not; and its HTML
@@ -155,11 +160,11 @@ def _runs_table(rows: Sequence[Row], scores: Sequence[str]) -> str:
 def _choices(choices: Sequence[Choice]) -> str:
     if not choices:
         return (
-            '<p class="note">UDR was not measured: it compares runs of one setting with each '
-            "other, of two seeds or more.</p>"
+            '<p class="note">UDR was not measured. It compares runs with each other, two at '
+            "least: those of one setting, or all of an objective whose settings have one seed.</p>"
         )
     others = list(dict.fromkeys(name for choice in choices for name in choice.ranks))
-    heads = ["objective", "setting", "seed", "pack", "UDR", *others]
+    heads = ["objective", "setting", "seed", "pack", "UDR", *(_HEADS.get(n, n) for n in others)]
     rows = []
     for at, choice in enumerate(choices):
         run = choice.chosen
@@ -178,7 +183,8 @@ def _choices(choices: Sequence[Choice]) -> str:
     return (
         f'<div class="scroll">{_table(heads, rows)}</div><p class="note">The run of the highest '
         "UDR of each objective, which no label has helped to find (Duan et al. 2020). In brackets, "
-        "the share of the objective's runs that it equals or exceeds.</p>"
+        "the share of the objective's runs that it equals or beats; where ↓ stands, less is "
+        "better.</p>"
     )
 
 

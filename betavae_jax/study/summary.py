@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from betavae_jax.evaluation import LOWER_IS_BETTER
 from betavae_jax.study.ledger import UDR
 from betavae_jax.study.table import Row, coefficient_names, score_names
 
@@ -141,6 +142,7 @@ def choose_by_udr(rows: Sequence[Row]) -> list[Choice]:
         for name in others:
             known = [row[name] for row, _ in own if row[name] is not None]
             if best[name] is not None and len(known) > 1:
-                ranks[name] = sum(v <= best[name] for v in known) / len(known)
+                sign = -1 if name in LOWER_IS_BETTER else 1
+                ranks[name] = sum(sign * v <= sign * best[name] for v in known) / len(known)
         choices.append(Choice(sweep, best, text, best[UDR], ranks))
     return choices

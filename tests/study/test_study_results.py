@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from betavae_jax.checks import InputError
+from betavae_jax.evaluation import LOWER_IS_BETTER
 from betavae_jax.runs.directory import CONFIG, LOG, REPORT, RESULTS
 from betavae_jax.runs.records import append_log, write_json
 from betavae_jax.study.compose import compose, compose_when_finished
@@ -226,6 +227,52 @@ def test_udr_chooses_in_each_objective(workdir):
     assert beta.ranks["mig"] == pytest.approx(2 / 3)  # of three finite ones
     assert dip.chosen["seed"] == 1
     assert choose_by_udr([{k: v for k, v in row.items() if k != "udr"} for row in rows]) == []
+
+
+def test_where_less_is_better_the_lowest_beats_all(workdir):
+    rows = [
+        {**row, "unsupervised": value, "fairness": value}
+        for row, value in zip(
+            table_of(workdir, STUDY, states_of(workdir)),
+            [0.5, 0.2, 0.1, None, 3.0, 4.0],
+            strict=True,
+        )
+    ]
+    beta, dip = choose_by_udr(rows)
+    assert beta.ranks["unsupervised"] == beta.ranks["fairness"] == 1.0  # 0.1 of three
+    assert beta.ranks["mig"] == pytest.approx(2 / 3)
+    assert dip.ranks["unsupervised"] == 0.5  # 4.0 of two
+    assert {"unsupervised", "fairness"} == LOWER_IS_BETTER
+
+
+def change_runs(workdir, change):
+    for number in range(3):
+        path = pack_directory(workdir, number) / RESULTS
+        content = json.loads(path.read_text())
+        for run in content["runs"]:
+            change(number, run)
+        write_json(path, content)
+
+
+def test_the_page_marks_where_less_is_better(workdir):
+    def add(number, run):
+        run["metrics"]["unsupervised"] = {"value": 5.0 - number}
+
+    change_runs(workdir, add)
+    text = compose(workdir).read_text()
+    assert text.count(">unsupervised ↓</button>") == 3  # of choices, settings, runs
+    assert text.count(">mig</button>") == 3
+    assert "4.000 (100 %)" in text  # of beta_vae: the others have 5 twice, and 4
+    assert "0.200 (67 %)" in text
+    assert "that it equals or beats; where ↓ stands, less is better" in text
+
+
+def test_without_udr_the_page_says_what_it_needs(workdir):
+    write_study(workdir, STUDY._replace(metrics=("mig",)))
+    change_runs(workdir, lambda _, run: run["metrics"].pop("udr", None))
+    text = compose(workdir).read_text()
+    assert "UDR was not measured" in text
+    assert "or all of an objective whose settings have one seed" in text
 
 
 def test_rank_correlations_are_spearmans_over_finite_pairs():
