@@ -34,7 +34,7 @@ from betavae_jax.runs.directory import RESULTS, locked, read_config
 from betavae_jax.runs.records import write_json
 from experiments import cli, score_flags, score_table
 from experiments.directory import standing_results
-from experiments.file_flags import OUTPUT
+from experiments.file_flags import OUTPUT, new_file
 from experiments.score_flags import NUM_TEST, NUM_TRAIN, asked_metrics
 
 for module in (cli, score_flags):
@@ -65,11 +65,11 @@ def main() -> int:
 
 
 def _score_codes(path: pathlib.Path, effort: Effort) -> int:
-    names = expand_names(asked_metrics(), baselines=False)
-    output = pathlib.Path(OUTPUT.value) if OUTPUT.value else None
-    if output and not output.parent.is_dir():
-        raise InputError(f"expected --output in a folder that exists; got {output}")
-    four = load_codes(path, factors=any(map(needs_factors, names)), seed=effort.seed)
+    for flag in (NUM_TRAIN, NUM_TEST, _GRID_LIMIT):
+        if flag.present:
+            raise InputError(f"expected --{flag.name} with --workdir; --codes are taken whole")
+    names, output = expand_names(asked_metrics(), baselines=False), new_file()
+    four = load_codes(path, factors=all(map(needs_factors, names)), seed=effort.seed)
     scores = list(_follow(score_codes(four, names, effort), len(names)))
     _check_some(scores)
     print(score_table.describe(scores, {0: str(path)}))

@@ -22,7 +22,7 @@ def load_codes(path: pathlib.Path, *, factors: bool = True, seed: int = 0) -> Fo
       path: A NumPy archive, `.npz`, with `codes_train [N, D]`, `factors_train [N, K]`,
         `codes_test [M, D]` and `factors_test [M, K]`; or with `codes` and `factors`, of which two
         thirds, chosen at random, become the training rows.
-      factors: Whether factors are needed; otherwise they may be missing.
+      factors: Whether factors are needed; otherwise they may be missing, of all rows.
       seed: Of the choice.
 
     Returns:
@@ -34,6 +34,7 @@ def load_codes(path: pathlib.Path, *, factors: bool = True, seed: int = 0) -> Fo
     arrays = _read(path)
     split = "codes_train" in arrays or "codes" not in arrays
     names = _FOUR if split else ("codes", "factors")
+    factors = factors or any(name in arrays for name in names[1::2])
     needed = [n for n in names if factors or n.startswith("codes")]
     missing = [n for n in needed if n not in arrays]
     if missing:

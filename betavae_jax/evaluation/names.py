@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from betavae_jax.checks import check_name, check_unique
+from betavae_jax.checks import InputError, check_name, check_unique
 from betavae_jax.downstream import DOWNSTREAM
 from betavae_jax.metrics import METRICS, metric_inputs
 
@@ -27,18 +27,21 @@ def expand_names(names: Sequence[str], *, baselines: bool = True) -> list[str]:
     Args:
       names: Names of metrics and downstream scores; `all`; `fast`, without those that take
         many minutes a run; `downstream`, which brings its baselines.
-      baselines: Whether there are pixels to compare codes with.
+      baselines: Whether pixels are scored too, which codes are compared with.
 
     Returns:
       Every name once, in the order given.
 
     Raises:
-      InputError: If a name is unknown, or there is none.
+      InputError: If a name is unknown, or there is none, or it is that of a score of pixels
+        where those are not scored.
     """
     names = [name.strip() for name in names]
     check_unique("metrics", names)
     for name in names:
         check_name("each of the metrics", name, {*_KNOWN, *_LISTS})
+        if name in BASELINES and not baselines:
+            raise InputError(f"expected metrics of codes; {name} needs the pixels of examples")
     found = dict.fromkeys(part for name in names for part in _LISTS.get(name, (name,)))
     return [name for name in found if baselines or name not in BASELINES]
 

@@ -57,6 +57,9 @@ def test_factors_may_be_missing_where_nobody_reads_them(tmp_path):
                                                                   (10, 0)]  # fmt: skip
     with pytest.raises(InputError, match="factors is missing, it holds codes"):
         load_codes(path)
+    half = {name: array for name, array in FOUR.items() if name != "factors_test"}
+    with pytest.raises(InputError, match="factors_test is missing"):  # a slip of the pen, surely
+        load_codes(save(tmp_path, **half), factors=False)
 
 
 NAN = np.where(np.arange(30)[:, None] == 7, np.nan, CODES)

@@ -51,6 +51,8 @@ def test_names():
     for names in (["gini"], [], ["mig", "mig"]):
         with pytest.raises(InputError, match="expected"):
             expand_names(names)
+    with pytest.raises(InputError, match="downstream_pca needs the pixels of examples"):
+        expand_names(["mig", "downstream_pca"], baselines=False)
 
 
 def test_a_score_is_the_metric_of_the_codes(population):

@@ -163,11 +163,18 @@ REFUSALS = [
     (["--codes=damaged.npz"], "something else, or damaged"),
     (["--codes=nan.npz", "--metrics=mig"], "expected finite codes; got NaN or infinity in 1 of"),
     (["--codes=half.npz"], "expected factors to be whole numbers"),
-    (["--codes=alone.npz"], "factors is missing"),
+    (["--codes=alone.npz", "--metrics=mig,sap"], "factors is missing"),
+    (["--codes=part.npz", "--metrics=unsupervised"], "factors_test is missing"),
     (["--codes=codes.npz", "--metrics=mgi"], "expected each of the metrics to be one of"),
     (["--codes=codes.npz", "--metrics="], "a list of distinct values; got []"),
     (["--codes=codes.npz", "--metrics=udr"], "expected codes of 2 runs or more"),
     (["--codes=codes.npz", "--output=no/s.json"], "a folder that exists; got no/s.json"),
+    (["--codes=codes.npz", "--output=folder"], "to be a file; got folder, a folder"),
+    (["--codes=codes.npz", "--metrics=downstream_pca"], "codes; downstream_pca needs the pixels"),
+    (["--codes=codes.npz", "--metrics=mig,downstream_pixels"], "downstream_pixels needs"),
+    (["--codes=codes.npz", "--num_train=9"], "--num_train with --workdir; --codes are taken whole"),
+    (["--codes=codes.npz", "--num_test=9"], "expected --num_test with --workdir"),
+    (["--codes=codes.npz", "--grid_limit=9"], "expected --grid_limit with --workdir"),
     (["--codes=codes.npz", "--jobs=0"], "at least 1, or -1 for all; got 0"),
     (["--codes=codes.npz", "--num_train=0"], "num_train"),
     (["--metric=mig"], "Unknown command line flag 'metric'"),
@@ -183,6 +190,8 @@ def test_refusals_are_one_line(invoke, codes, tmp_path, monkeypatch, arguments, 
     np.savez(tmp_path / "nan.npz", codes=spoilt, factors=k)
     np.savez(tmp_path / "half.npz", codes=z, factors=k + 0.5)
     np.savez(tmp_path / "alone.npz", codes=z)
+    np.savez(tmp_path / "part.npz", codes_train=z, factors_train=k, codes_test=z)
+    (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.iterdir())
     code, output, errors = invoke(*arguments)
     assert (code, output, errors.count("\n")) == (2, "", 1)
@@ -192,9 +201,14 @@ def test_refusals_are_one_line(invoke, codes, tmp_path, monkeypatch, arguments, 
 
 def test_codes_alone_have_unsupervised_scores(invoke, tmp_path):
     np.savez(tmp_path / "c.npz", codes=np.random.default_rng(0).normal(size=(900, 2)))
-    code, text, _ = invoke(f"--codes={tmp_path / 'c.npz'}", "--metrics=unsupervised")
+    code, text, _ = invoke(f"--codes={tmp_path / 'c.npz'}")
     assert code == 0
-    assert "  unsupervised   0.0" in text
+    assert "  unsupervised       0.0" in text
+    refused = {line for line in text.splitlines() if line.startswith("not scored")}
+    assert "not scored: udr: expected codes of 2 runs or more; a file of codes holds one" in refused
+    (others,) = (line for line in refused if line.endswith(": expected factors; got codes alone"))
+    assert {"mig", "dci_lightgbm", "downstream"} <= set(others.split(": ")[1].split(", "))
+    assert len(refused) == 2
 
 
 def test_the_table():
