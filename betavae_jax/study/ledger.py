@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from betavae_jax.checks import InputError
+from betavae_jax.evaluation import expand_names
 from betavae_jax.population import num_runs
 from betavae_jax.runs.checkpoints import steps_in
 from betavae_jax.runs.directory import CHECKPOINTS, CONFIG, LOG, read_results
@@ -91,7 +92,8 @@ def check_effort(workdir: pathlib.Path, old: Study, new: Study, plan: Plan) -> N
     if before == after:
         return
     rows = [row for state in read_ledger(workdir, old, plan) for row in state.rows]
-    if any(row["metrics"] or row.get("unscored") for row in rows):
+    scores = set(expand_names(["all", "fast"]))  # what else is measured is of all examples
+    if any(scores & {*row["metrics"], *row.get("unscored", {})} for row in rows):
         raise InputError(
             f"expected {before}, with which scores of {workdir} were made; got {after} "
             "(choose another --workdir)"
