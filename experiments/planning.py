@@ -10,6 +10,7 @@ from betavae_jax.population import num_runs, take_rows
 from betavae_jax.runs.directory import FIGURES, REPORT, locked
 from betavae_jax.runs.settings import Settings
 from betavae_jax.study.grid import Study, settle_metrics
+from betavae_jax.study.ledger import check_effort
 from betavae_jax.study.measure import Measured, choose_count, counts_to_try, measure_counts
 from betavae_jax.study.plan import (
     PACKS,
@@ -45,7 +46,8 @@ def plan_study(
 
     Args:
       workdir: The study's directory, or where it is to be.
-      study: What is asked. Its metrics may differ from those of an earlier start.
+      study: What is asked. Its metrics may differ from those of an earlier start; its effort too,
+        until there are scores.
       runs_per_device: Of a pack; None has it measured.
       deterministic: Whether accelerators were asked for the same bits at every call.
       allow_inexact_resume: Whether a plan of other versions or hardware serves.
@@ -54,8 +56,9 @@ def plan_study(
       The study, its metrics named, and the plan.
 
     Raises:
-      InputError: If the directory holds something else, data or settings are not as expected,
-        or memory does not hold one run, or as many as asked for. Nothing has been written then.
+      InputError: If the directory holds something else or scores of another effort, data or
+        settings are not as expected, or memory does not hold one run, or as many as asked for.
+        Nothing has been written then.
     """
     _check_place(workdir)
     _read_same_study(workdir, study)
@@ -78,6 +81,7 @@ def plan_study(
             write_study(workdir, study)
             write_plan(workdir, plan)
         else:
+            check_effort(workdir, standing or study, study, plan)
             if runs_per_device not in (None, plan.runs_per_device):
                 raise InputError(
                     f"expected runs_per_device to be {plan.runs_per_device}, with which {workdir} "
