@@ -6,6 +6,8 @@ from typing import Any
 
 import jax
 
+from betavae_jax.checks import InputError
+from betavae_jax.data.shards import size_in_bytes
 from betavae_jax.fit import program_of
 from betavae_jax.population import take_rows
 from betavae_jax.runs.machine import describe_machine
@@ -13,11 +15,15 @@ from betavae_jax.runs.settings import Experiment, Settings, build, load_splits
 from betavae_jax.training import Program
 from betavae_jax.types import Splits
 
+_BYTES_A_MEGABYTE = 1_000_000
 _DATA = ("dataset", "data", "test_fraction", "held_out", "correlated")
 
 
 def experiment_of(settings: Settings) -> Experiment:
-    """The experiment of a sweep; the last few are kept, and the data of the last."""
+    """The experiment of a sweep; the last sixteen are kept, each with its data.
+
+    Sweeps of the same data share it where they follow each other.
+    """
     return _build(_key(settings))
 
 
@@ -34,17 +40,45 @@ def machine_of(*, deterministic: bool) -> dict[str, Any]:
     return machine
 
 
-def say_too_large(settings: Settings, runs: int) -> str:
-    """That so many runs of a sweep do not fit a device, and what would help."""
+def say_too_large(settings: Settings, runs: int, *, planned: bool = False) -> str:
+    """That so many runs of a sweep do not fit a device, and what would help.
+
+    Args:
+      settings: Those of the sweep.
+      runs: On a device.
+      planned: Whether the study stands already, so that only another one can be different.
+    """
+    helps = [f"batch_size below {settings.batch_size}"] if settings.batch_size > 2 else []
+    megabytes = _smaller_parts(settings)
+    if megabytes:
+        helps.append(f"device_memory_mb={megabytes} for the data")
+    if runs > 1:
+        helps.append(f"--runs_per_device below {runs}")
+    where = "with another --workdir: " if planned else ""
     return (
         f"expected the memory of a device to hold {'one run' if runs == 1 else f'{runs} runs'} "
-        f"of {settings.objective}; it does not (a smaller batch_size than {settings.batch_size}, "
-        "device_memory_mb for the data, or fewer --runs_per_device)"
+        f"of {settings.objective}; it does not "
+        f"({where}{' or '.join(helps) or 'a smaller network'})"
     )
+
+
+def _smaller_parts(settings: Settings) -> int | None:
+    """Megabytes of data on a device, half of what it is now; None where a set cannot be cut so."""
+    whole = size_in_bytes(experiment_of(settings).splits.train.arrays) // _BYTES_A_MEGABYTE
+    megabytes = min(whole, settings.device_memory_mb or whole) // 2
+    try:
+        build(settings._replace(device_memory_mb=megabytes), _splits(settings))
+    except InputError:
+        return None
+    return megabytes
 
 
 def _key(settings: Settings) -> str:
     return json.dumps(settings._asdict())
+
+
+def _splits(settings: Settings) -> Splits:
+    return _load(json.dumps({name: getattr(settings, name) for name in _DATA}))
 
 
 @functools.lru_cache(maxsize=1)
@@ -55,8 +89,7 @@ def _load(key: str) -> Splits:
 @functools.lru_cache(maxsize=16)  # the data is the same object in those that share it
 def _build(key: str) -> Experiment:
     settings = Settings(**json.loads(key))
-    data = {name: getattr(settings, name) for name in _DATA}
-    return build(settings, _load(json.dumps(data)))
+    return build(settings, _splits(settings))
 
 
 @functools.lru_cache(maxsize=2)

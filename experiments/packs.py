@@ -1,7 +1,8 @@
 """Training one pack of a study: what an executor calls once the study is planned."""
 
+import contextlib
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -73,29 +74,36 @@ def run_pack(
     experiment, program = _prepare(study, pack)
     folder = pack_directory(workdir, number)
     try:
-        trained = train_directory(
-            experiment,
-            folder,
-            program=program,
-            allow_inexact_resume=allow_inexact_resume,
-            deterministic=deterministic,
-            report=False,
-            metrics=scored_in_pack(study, pack),
-            effort=Effort(study.num_train, study.num_test),
-            on_chunk=on_chunk,
-        )
+        with _out_of_memory_in_a_line(study, pack, program):
+            trained = train_directory(
+                experiment,
+                folder,
+                program=program,
+                allow_inexact_resume=allow_inexact_resume,
+                deterministic=deterministic,
+                report=False,
+                metrics=scored_in_pack(study, pack),
+                effort=Effort(study.num_train, study.num_test),
+                on_chunk=on_chunk,
+            )
+            fitted = trained.fitted
+            if not fitted.signal and is_ranked_later(study, pack):
+                _keep_codes(folder, study, pack, experiment, trained)
     except BusyError:
         return PackEnd("busy", state.step, 0)
+    return PackEnd("stopped" if fitted.signal else "finished", fitted.step, fitted.signal)
+
+
+@contextlib.contextmanager
+def _out_of_memory_in_a_line(study: Study, pack: Pack, program: Program) -> Iterator[None]:
+    try:
+        yield
     except jax.errors.JaxRuntimeError as error:
-        if ran_out_of_memory(error):
-            raise InputError(say_too_large(study.sweeps[pack.sweep], pack.num_runs)) from None
-        raise
-    fitted = trained.fitted
-    if fitted.signal:
-        return PackEnd("stopped", fitted.step, fitted.signal)
-    if is_ranked_later(study, pack):
-        _keep_codes(folder, study, pack, experiment, trained)
-    return PackEnd("finished", fitted.step, 0)
+        if not ran_out_of_memory(error):
+            raise
+        runs = -(-pack.num_runs // len(program.devices))
+        reason = say_too_large(study.sweeps[pack.sweep], runs, planned=True)
+        raise InputError(reason) from None
 
 
 def _prepare(study: Study, pack: Pack) -> tuple[Experiment, Program]:

@@ -5,13 +5,18 @@ import pathlib
 import jax
 
 from betavae_jax.checks import InputError
-from betavae_jax.fit import carry_template, feed_of, program_of
-from betavae_jax.population import num_runs, take_rows
+from betavae_jax.population import num_runs
 from betavae_jax.runs.directory import FIGURES, REPORT, locked
 from betavae_jax.runs.settings import Settings
 from betavae_jax.study.grid import Study, settle_metrics
 from betavae_jax.study.ledger import check_effort
-from betavae_jax.study.measure import Measured, choose_count, counts_to_try, measure_counts
+from betavae_jax.study.measure import (
+    Measured,
+    choose_count,
+    counts_to_try,
+    measure_counts,
+    memory_of,
+)
 from betavae_jax.study.plan import (
     PACKS,
     PLAN,
@@ -113,46 +118,40 @@ def _read_same_study(workdir: pathlib.Path, study: Study) -> Study | None:
 
 
 def _measure(study: Study, given: int | None) -> list[Measured]:
-    """Measures the sweep whose runs are the largest; a given count too, where it may not fit."""
+    """Measures the sweep that takes the most memory; a given count too, where it may not fit."""
     backend, devices = jax.default_backend(), jax.local_device_count()
     if given and backend in _TAKING_TURNS:
         return []
-    sweep = _heaviest(study)
     most = max(num_runs(experiment_of(s).runs) for s in study.sweeps)
+    turns = backend in _TAKING_TURNS
+    counts = counts_to_try(most, _most_seeds(study), devices, takes_turns=turns)
+    settings, runs = _heaviest(study, given or counts[-1])
     if given:
-        counts = [min(given, -(-most // devices))]
-    else:
-        turns = backend in _TAKING_TURNS
-        counts = counts_to_try(most, _most_seeds(study), devices, takes_turns=turns)
+        counts = [runs]
     seconds = _SECONDS_MEASURED.get(backend, _SECONDS_ELSEWHERE)
-    measured = measure_counts(experiment_of(study.sweeps[sweep]), counts, seconds=seconds)
-    if given and measured[0].images_per_second is None:
-        raise InputError(say_too_large(study.sweeps[sweep], counts[0]))
+    measured = measure_counts(experiment_of(settings), counts, seconds=seconds)
+    if measured[0].images_per_second is None:
+        raise InputError(say_too_large(settings, counts[0]))
     return measured
 
 
 def _choose(study: Study, measured: list[Measured]) -> int:
     wanted = -(-_most_seeds(study) // jax.local_device_count())
-    count = choose_count(measured, wanted)
-    if count is None:
-        raise InputError(say_too_large(study.sweeps[_heaviest(study)], 1))
-    return count
+    return choose_count(measured, wanted)
 
 
 def _most_seeds(study: Study) -> int:
     return max(len(settings.seed) for settings in study.sweeps)
 
 
-def _heaviest(study: Study) -> int:
-    """The sweep whose runs carry the most numbers from step to step."""
+def _heaviest(study: Study, most: int) -> tuple[Settings, int]:
+    """The sweep whose packs take the most memory, and their runs on a device, `most` or fewer."""
 
-    def size(settings: Settings) -> int:
+    def weigh(settings: Settings) -> tuple[int, int]:
         experiment = experiment_of(settings)
-        program = program_of(experiment)
-        feed = feed_of(experiment, program)
-        template = carry_template(program, take_rows(experiment.runs, 0, 1), feed.arrays(0))
-        feed.close()
-        return sum(leaf.size for leaf in jax.tree.leaves(template)) * settings.batch_size
+        runs = min(most, -(-num_runs(experiment.runs) // jax.local_device_count()))
+        return memory_of(experiment, runs), runs
 
-    sizes = [size(settings) for settings in study.sweeps]
-    return sizes.index(max(sizes))
+    weights = [weigh(settings) for settings in study.sweeps]
+    heaviest = weights.index(max(weights))
+    return study.sweeps[heaviest], weights[heaviest][1]

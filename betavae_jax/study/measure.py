@@ -1,16 +1,22 @@
 """How many runs a device trains best together, measured."""
 
+import collections
+import contextlib
+import math
 import time
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.extend.core import Jaxpr, Literal
 
+from betavae_jax.data.shards import size_in_bytes
+from betavae_jax.feed import Feed
 from betavae_jax.fit import feed_of, program_of
 from betavae_jax.population import place_runs, replicate
 from betavae_jax.runs.settings import Experiment
-from betavae_jax.training import Program
+from betavae_jax.training import Program, data_shape, make_init, make_step
 from betavae_jax.types import Arrays, RunSettings
 
 _CLOSE = 0.97  # of the best speed: as good, and smaller packs are lost and moved more easily
@@ -28,6 +34,68 @@ class Measured(NamedTuple):
 def ran_out_of_memory(error: Exception) -> bool:
     """Whether XLA gave up for want of memory."""
     return isinstance(error, jax.errors.JaxRuntimeError) and _EXHAUSTED in str(error)
+
+
+def memory_of(experiment: Experiment, runs: int) -> int:
+    """About how many bytes of a device training takes: data, carries, and what a step computes.
+
+    One step is traced, in well under a second; nothing is compiled or placed. XLA needs less,
+    or more where it pads or keeps copies: the numbers say which of two experiments is the larger.
+
+    Args:
+      experiment: What is trained.
+      runs: On a device, all advancing together.
+
+    Returns:
+      Bytes.
+    """
+    data = experiment.shards.data if experiment.shards else experiment.splits.train
+    settings = experiment.settings
+    init = make_init(experiment.model, experiment.objective, data_shape(data), settings.num_latents)
+    step = make_step(
+        experiment.model, experiment.objective, data, settings.batch_size, settings.clip_norm
+    )
+    row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype),
+                       experiment.runs)  # fmt: skip
+    arrays = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), data.arrays)
+    state = jax.eval_shape(init, row)
+    traced = jax.make_jaxpr(step)(state, row, arrays)
+    parts = 2 if experiment.shards else 1  # one serves while the next arrives
+    return parts * size_in_bytes(arrays) + runs * (size_in_bytes(state) + _alive(traced.jaxpr))
+
+
+def _alive(jaxpr: Jaxpr) -> int:
+    """The most bytes that are alive at once of what a program computes, arguments not counted."""
+    last_use = {
+        variable: at
+        for at, equation in enumerate(jaxpr.eqns)
+        for variable in equation.invars
+        if not isinstance(variable, Literal)
+    }
+    last_use |= {v: len(jaxpr.eqns) for v in jaxpr.outvars if not isinstance(v, Literal)}
+    ending: collections.Counter[int] = collections.Counter()
+    alive = most = 0
+    for at, equation in enumerate(jaxpr.eqns):
+        results = {v: _bytes(v.aval) for v in equation.outvars}
+        within = max((_alive(inner) for inner in _inner(equation.params)), default=0)
+        most = max(most, alive + max(within, sum(results.values())))
+        for variable, size in results.items():
+            if variable in last_use:
+                ending[last_use[variable]] += size
+                alive += size
+        alive -= ending[at]
+    return most
+
+
+def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:
+    """The programs within an operation, such as the branches of a condition."""
+    for value in jax.tree.leaves(params, is_leaf=lambda leaf: hasattr(leaf, "eqns")):
+        if hasattr(value, "eqns"):
+            yield getattr(value, "jaxpr", value)
+
+
+def _bytes(aval: Any) -> int:
+    return math.prod(aval.shape) * int(aval.dtype.itemsize)
 
 
 def counts_to_try(
@@ -68,42 +136,40 @@ def measure_counts(
     """
     began = time.monotonic()
     measured: list[Measured] = []
-    arrays: Arrays | None = None
-    for count in counts:
-        runs = _repeat(experiment.runs, count * jax.local_device_count())
-        trial = experiment._replace(runs=runs)
-        program = program_of(trial)
-        try:
-            if arrays is None:
-                feed = feed_of(trial, program)
-                arrays = feed.arrays(0)
-                feed.close()
-            speed = _images_per_second(trial, program, arrays)
-        except jax.errors.JaxRuntimeError as error:
-            if not ran_out_of_memory(error):
-                raise
-            return [*measured, Measured(count, None)]
-        measured.append(Measured(count, speed))
-        best = max(m.images_per_second or 0.0 for m in measured)
-        if speed < _CLOSE * best or time.monotonic() - began > seconds:
-            break
+    with contextlib.ExitStack() as stack:  # the next part of the data takes memory meanwhile
+        feed: Feed | None = None
+        for count in counts:
+            runs = _repeat(experiment.runs, count * jax.local_device_count())
+            trial = experiment._replace(runs=runs)
+            program = program_of(trial)
+            try:
+                if feed is None:
+                    feed = feed_of(trial, program)
+                    stack.callback(feed.close)
+                speed = _images_per_second(trial, program, feed.arrays(0))
+            except jax.errors.JaxRuntimeError as error:
+                if not ran_out_of_memory(error):
+                    raise
+                return [*measured, Measured(count, None)]
+            measured.append(Measured(count, speed))
+            best = max(m.images_per_second or 0.0 for m in measured)
+            if speed < _CLOSE * best or time.monotonic() - began > seconds:
+                break
     return measured
 
 
-def choose_count(measured: Sequence[Measured], wanted: int) -> int | None:
+def choose_count(measured: Sequence[Measured], wanted: int) -> int:
     """The smallest count within 3 % of the best speed.
 
     Args:
-      measured: As `measure_counts` gives them.
+      measured: As `measure_counts` gives them; one of them fits.
       wanted: The count that keeps the seeds of a setting together: the smallest that is not
         below it, where one is as fast as the best.
 
     Returns:
-      The count; None where none did fit.
+      The count.
     """
     speeds = {m.runs_per_device: m.images_per_second for m in measured if m.images_per_second}
-    if not speeds:
-        return None
     best = max(speeds.values())
     close = [count for count, speed in speeds.items() if speed >= _CLOSE * best]
     return min((count for count in close if count >= wanted), default=min(close))

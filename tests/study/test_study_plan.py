@@ -8,7 +8,6 @@ from betavae_jax.checks import InputError
 from betavae_jax.population import num_runs
 from betavae_jax.runs.settings import grid_of
 from betavae_jax.study.grid import make_study
-from betavae_jax.study.measure import Measured, choose_count, counts_to_try
 from betavae_jax.study.plan import (
     PLAN,
     STUDY,
@@ -142,21 +141,3 @@ def test_another_machine_is_named(tmp_path):
     check_machine(tmp_path, plan, MACHINE)
     with pytest.raises(InputError, match=r"device_kind was 'cpu', is 'gpu'.*allow_inexact"):
         check_machine(tmp_path, plan, {**MACHINE, "device_kind": "gpu"})
-
-
-def test_the_smallest_count_as_fast_as_the_best_is_chosen():
-    measured = [Measured(1, 50.0), Measured(2, 97.5), Measured(4, 100.0), Measured(8, 98.0)]
-    assert choose_count(measured, 1) == 2
-    assert choose_count(measured, 3) == 4
-    assert choose_count(measured, 5) == 8
-    assert choose_count(measured, 9) == 2  # none holds the seeds
-    assert choose_count([*measured[:1], Measured(2, None)], 3) == 1
-    assert choose_count([Measured(1, None)], 1) is None
-
-
-def test_counts_to_try():
-    assert counts_to_try(300, 50, 1, takes_turns=False) == [1, 2, 4, 8, 16, 32, 50, 64, 128, 256,
-                                                            300]  # fmt: skip
-    assert counts_to_try(12, 3, 2, takes_turns=False) == [1, 2, 4, 6]
-    assert counts_to_try(12, 3, 1, takes_turns=True) == [3, 6]
-    assert counts_to_try(3, 3, 2, takes_turns=True) == [2]
