@@ -53,6 +53,7 @@ ARRAY = {
     "SLURM_ARRAY_JOB_ID": "10",
     "SLURM_ARRAY_TASK_ID": "3",
     "SLURM_ARRAY_TASK_MIN": "1",
+    "SLURM_ARRAY_TASK_MAX": "4",
     "SLURM_ARRAY_TASK_COUNT": "4",
 }
 
@@ -65,6 +66,23 @@ def test_a_task_of_an_array(code, expected, requeued, cluster, tmp_path):
     assert job.wait(timeout=10) == expected
     assert lines(tmp_path / "python.txt") == ["-m experiments.sweep --shard=2/4 --workdir=a b"]
     assert lines(tmp_path / "scontrol.txt") == requeued
+
+
+def test_some_tasks_of_an_array_again_are_the_shards_they_were(cluster, tmp_path):
+    for number in (2, 5):  # --array=2,5
+        some = {"SLURM_ARRAY_TASK_ID": str(number), "SLURM_ARRAY_TASK_MIN": "2",
+                "SLURM_ARRAY_TASK_MAX": "5", "SLURM_ARRAY_TASK_COUNT": "2"}  # fmt: skip
+        job = cluster("slurm.sbatch", "exit 0", NUM_SHARDS="8", **{**ARRAY, **some})
+        assert job.wait(timeout=10) == 0
+        assert cluster("slurm.sbatch", "exit 0", **{**ARRAY, **some}).wait(timeout=10) == 2
+    started = lines(tmp_path / "python.txt")
+    assert [line.split("--shard=")[1].strip() for line in started] == ["2/8", "5/8"]
+
+
+def test_a_job_that_is_no_array_is_the_only_shard(cluster, tmp_path):
+    assert cluster("slurm.sbatch", "exit 75", SLURM_JOB_ID="12").wait(timeout=10) == 0
+    assert lines(tmp_path / "python.txt") == ["-m experiments.sweep --shard=0/1"]
+    assert lines(tmp_path / "scontrol.txt") == ["requeue 12"]
 
 
 def test_a_signal_goes_to_the_sweep_and_its_exit_code_counts(cluster, tmp_path):
@@ -101,7 +119,12 @@ def test_a_ray_cluster_over_the_nodes_of_a_job(cluster, tmp_path):
 
 def test_the_manifest_of_kubernetes():
     yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
-    job = yaml.safe_load((CLUSTER / "kubernetes-job.yaml").read_text())
+    text = (CLUSTER / "kubernetes-job.yaml").read_text()
+    job = yaml.safe_load(text)
+    selecting = yaml.safe_load(text.replace("# nodeSelector:", "nodeSelector:"))
+    (label,) = selecting["spec"]["template"]["spec"].pop("nodeSelector")
+    assert label == "node.kubernetes.io/instance-type"
+    assert selecting == job
     assert (job["apiVersion"], job["kind"]) == ("batch/v1", "Job")
     spec = job["spec"]
     assert spec["completionMode"] == "Indexed"
