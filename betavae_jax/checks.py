@@ -64,7 +64,8 @@ def check_count(what: str, value: Any, minimum: int = 1) -> None:
 def check_kind(what: str, value: Any, default: bool | int | float | str) -> None:
     """Raises InputError unless `value` is of the kind of its default; a count is an int32."""
     taken, name = _KINDS[type(default)]
-    if not isinstance(value, taken) or (isinstance(value, bool) and bool not in taken):
+    right_kind = isinstance(value, taken) and (bool in taken or not isinstance(value, bool))
+    if not right_kind:
         raise InputError(f"expected {what} to be {name}; got {value!r}")
     if type(default) is int and value > LARGEST_COUNT:
         raise InputError(f"expected {what} to be at most {LARGEST_COUNT}; got {value}")

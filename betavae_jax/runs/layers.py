@@ -28,7 +28,7 @@ def lay_over(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, A
     """
     merged = {**first, **second}
     for name in NESTED:
-        owner = _OWNERS.get(name)
+        owner = _OWNERS.get(name, "")
         other = owner in first and owner in second and first[owner] != second[owner]
         if name in first:
             merged[name] = {**({} if other else first[name]), **second.get(name, {})}
