@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from betavae_jax.data.shards import size_in_bytes
 from betavae_jax.feed import Feed
@@ -89,9 +89,11 @@ def _alive(jaxpr: Jaxpr) -> int:
 
 def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:
     """The programs within an operation, such as the branches of a condition."""
-    for value in jax.tree.leaves(params, is_leaf=lambda leaf: hasattr(leaf, "eqns")):
-        if hasattr(value, "eqns"):
-            yield getattr(value, "jaxpr", value)
+    for value in jax.tree.leaves(params):
+        if isinstance(value, ClosedJaxpr):
+            yield value.jaxpr
+        elif isinstance(value, Jaxpr):
+            yield value
 
 
 def _bytes(aval: Any) -> int:
