@@ -15,7 +15,7 @@ from betavae_jax.models import PRECISIONS
 from betavae_jax.networks import NETWORKS
 from betavae_jax.objectives import OBJECTIVES
 from betavae_jax.objectives.presets import PRESETS, describe_presets, preset
-from betavae_jax.runs.layers import lay_over
+from betavae_jax.runs.precedence import lay_over
 from betavae_jax.runs.settings import (
     AUTO,
     MUTABLE,

@@ -9,7 +9,7 @@ from betavae_jax.checks import InputError, check_count, check_name, check_unique
 from betavae_jax.evaluation import Effort, expand_names, needs_factors
 from betavae_jax.objectives import OBJECTIVES
 from betavae_jax.objectives.presets import preset
-from betavae_jax.runs.layers import lay_over
+from betavae_jax.runs.precedence import lay_over
 from betavae_jax.runs.settings import NESTED, Settings, grid_of, keyword_settings, resolve
 from betavae_jax.types import Splits
 

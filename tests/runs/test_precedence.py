@@ -2,7 +2,7 @@
 
 import pytest
 
-from betavae_jax.runs.layers import lay_over
+from betavae_jax.runs.precedence import lay_over
 from betavae_jax.runs.settings import NESTED, Settings
 
 
