@@ -16,9 +16,10 @@ import time
 import jax
 import pytest
 
+from betavae_jax.checks import InputError
 from betavae_jax.runs.directory import locked
 from betavae_jax.study.grid import make_study
-from betavae_jax.study.plan import describe_plan
+from betavae_jax.study.plan import describe_plan, read_study
 from experiments import packs, planning, shares, sweep
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -52,9 +53,10 @@ def invoke(invoke_driver):
     return functools.partial(invoke_driver, sweep.main)
 
 
-def start(workdir, *arguments, program=("-m", "experiments.sweep"), **environment):
+def start(workdir, *arguments, program=("-m", "experiments.sweep"), grouped=False, **environment):
     return subprocess.Popen(
         [sys.executable, *program, f"--workdir={workdir}", *arguments],
+        process_group=0 if grouped else None,  # of its own
         cwd=workdir.parent,
         env={**os.environ, **ENVIRONMENT, **environment},
         stdout=subprocess.PIPE,
@@ -86,15 +88,18 @@ def wait_for(condition, process, seconds=300):
         time.sleep(0.01)
 
 
-def kill_and_go_on(workdir, arguments, kills, seed):
-    """Kills a study at random moments after it has moved, and then lets it end."""
+def kill_and_go_on(workdir, arguments, kills, seed, longest=1.0):
+    """Kills a study at random moments after it has moved, and then lets it end.
+
+    Returns how often it was killed: it may have ended before.
+    """
     rng = random.Random(seed)
     killed = 0
     while killed < kills:
         process = start(workdir, *arguments)
         before = steps_done(workdir)
         wait_for(lambda before=before: steps_done(workdir) != before, process)
-        time.sleep(rng.uniform(0.0, 1.0))
+        time.sleep(rng.uniform(0.0, longest))
         if process.poll() is not None:
             finish(process)
             break
@@ -126,13 +131,18 @@ def test_a_study_holds_what_it_promises(invoke, straight):
 
 
 def test_the_flagfile_of_a_pack_repeats_it(straight, tmp_path):
-    flags = (straight / "packs" / "001" / "flags.txt").read_text()
-    assert "--rows=2:4\n" in flags
-    assert "--seed=0,1\n" in flags
+    folder = straight / "packs" / "001"
+    assert "--rows=2:4\n" in (folder / "flags.txt").read_text()
+    train = ("-m", "experiments.train", f"--flagfile={folder / 'flags.txt'}")
+    finish(start(tmp_path / "again", "--noreport", program=train))
+    repeated, own = (json.loads((f / "results.json").read_text())["runs"]
+                     for f in (tmp_path / "again", folder))  # fmt: skip
+    assert [row["params_sha256"] for row in repeated] == [row["params_sha256"] for row in own]
+    assert [row["seed"] for row in repeated] == [0, 1]
 
 
 def test_killed_and_as_two_shards_equals_straight(straight, tmp_path):
-    kill_and_go_on(tmp_path / "killed", SIX, kills=1, seed=0)
+    assert kill_and_go_on(tmp_path / "killed", SIX, kills=1, seed=0, longest=0.2) == 1
     assert digests(tmp_path / "killed") == digests(straight)
     both = [start(tmp_path / "shared", *SIX, f"--shard={k}/2") for k in range(2)]
     outputs = [finish(process)[0] for process in both]
@@ -158,6 +168,65 @@ def test_a_signal_saves_and_says_how_to_go_on(straight, tmp_path, number, code):
     assert not (workdir / "study.csv").exists()
 
 
+# The garbage collections of an hour, in seconds: an exception that comes out of one is dropped.
+COLLECTING = (
+    "-c",
+    "import gc, time; from experiments import cli, sweep; gc.set_threshold(50, 5, 1000); "
+    "gc.callbacks.append(lambda *_: time.sleep(0.001)); cli.run(sweep.main)",
+)
+
+
+def has_processes(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "seconds"),
+    [
+        (signal.SIGTERM, 75, 0.1),
+        (signal.SIGINT, 130, 0.4),
+        pytest.param(signal.SIGTERM, 75, 0.8, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_while_planning_ends_it(invoke, straight, tmp_path, number, code, seconds):
+    workdir = tmp_path / "study"
+    process = start(workdir, *SIX, "--runs_per_device=auto", program=COLLECTING)
+    wait_for((workdir / ".lock").exists, process)
+    time.sleep(seconds)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "betavae_jax: stopped; run again to resume\n" in errors
+    assert not (workdir / "packs").exists()
+    code, _, errors = invoke(f"--workdir={workdir}", *SIX)
+    assert code == 0, errors
+    assert digests(workdir) == digests(straight)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+def test_a_signal_while_scoring_ends_it(straight, tmp_path, seconds):
+    workdir = tmp_path / "study"
+    shutil.copytree(straight, workdir)
+    first = workdir / "packs" / "000" / "results.json"
+    before = first.stat().st_mtime_ns
+    process = start(workdir, "--metrics=dci", program=COLLECTING, grouped=True)
+    wait_for(lambda: first.stat().st_mtime_ns != before, process)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 75
+    assert "betavae_jax: stopped; run again to resume\n" in errors
+    end = time.monotonic() + 20
+    while has_processes(process.pid) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not has_processes(process.pid)  # nor those that fit classifiers
+    assert [row["run"] for row in json.loads(first.read_text())["runs"]] == [0, 1]
+
+
 def test_one_pack_left_then_the_study_is_composed(invoke, straight, tmp_path, monkeypatch):
     workdir = tmp_path / "study"
     shutil.copytree(straight, workdir)
@@ -178,6 +247,21 @@ def test_one_pack_left_then_the_study_is_composed(invoke, straight, tmp_path, mo
     assert code == 0
     assert "results: " in output
     assert digests(workdir) == digests(straight)
+
+
+def test_results_that_cannot_be_read_are_written_anew(invoke, straight, tmp_path):
+    """A node that is lost may leave a file of no bytes."""
+    workdir = tmp_path / "study"
+    shutil.copytree(straight, workdir)
+    damaged = workdir / "packs" / "001" / "results.json"
+    expected = json.loads(damaged.read_text())["runs"]
+    for more in ([], ["--metrics=mig"]):
+        damaged.write_bytes(b"")
+        code, output, errors = invoke(f"--workdir={workdir}", *more)
+        assert code == 0, errors
+        assert "results: " in output
+        rows = json.loads(damaged.read_text())["runs"]
+        assert [row["params_sha256"] for row in rows] == [row["params_sha256"] for row in expected]
 
 
 def test_metrics_may_be_added_later(invoke, straight, tmp_path):
@@ -341,6 +425,25 @@ def test_what_is_measured_stands_in_the_plan(tmp_path, monkeypatch):
     assert plan.measured[0]["images_per_second"] > 0
     line = describe_plan(tmp_path, study, plan)
     assert "3 runs of vae in 1 pack; images/s by runs a device 2: " in line
+
+
+def test_another_study_that_was_planned_meanwhile_is_refused(tmp_path, monkeypatch):
+    workdir = tmp_path / "study"
+    shape = {"batch_size": 8, "num_latents": 2, "network": "mlp"}
+    first, second = (
+        make_study({"sweep": [{"objective": "vae"}], "settings": {**shape, "num_steps": steps},
+                    "metrics": ["none"]}) for steps in (10, 20)
+    )  # fmt: skip
+
+    def locked_late(*args, **kwargs):
+        monkeypatch.undo()
+        planning.plan_study(workdir, first, runs_per_device=1)
+        return locked(*args, **kwargs)
+
+    monkeypatch.setattr(planning, "locked", locked_late)
+    with pytest.raises(InputError, match="num_steps of vae was 10, is 20"):
+        planning.plan_study(workdir, second, runs_per_device=1)
+    assert read_study(workdir) == first
 
 
 def test_another_study_plan_or_machine_is_refused(invoke, straight, tmp_path):
