@@ -2,6 +2,7 @@
 
 import _thread
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -25,6 +26,7 @@ INEXACT = flags.DEFINE_boolean(
 
 _UNSET = -1  # of JAX's number of CPU devices
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SECONDS_A_TRY = 0.02  # to end by an exception
 _SECONDS_TO_CLEAN = 5.0  # after a signal, of temporary files and processes of our own
 
 EXIT_TROUBLE = 1
@@ -117,14 +119,13 @@ def _code_of(number: int) -> int:
     return EXIT_TERMINATED if number == signal.SIGTERM else EXIT_INTERRUPTED
 
 
-def _end(number: int, frame: FrameType | None) -> NoReturn:
+def _end(number: int, frame: FrameType | None) -> None:
     """Ends the process at a signal, whatever it is doing: the files of a run are whole always.
 
-    An exception has temporary files and processes of our own cleaned up. But Python drops it
-    where it comes out of a garbage collection or a destructor, and a thread may keep the
-    process from ending: after a few seconds, or at a second signal, it ends without.
+    An exception has temporary files and processes of our own cleaned up. Where it is lost all the
+    same, or a thread keeps the process from ending, it ends without after a few seconds, as at a
+    second signal.
     """
-    del frame
     code = _code_of(number)
     for each in _SIGNALS:
         signal.signal(each, lambda *_: os._exit(code))
@@ -132,12 +133,31 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
     with contextlib.suppress(OSError, RuntimeError, ValueError):  # it may be printing just now
         os.write(2, b"betavae_jax: stopped; run again to resume\n")
         sys.stdout.flush()
-    raise SystemExit(code)
+    signal.signal(signal.SIGALRM, lambda _number, frame: _raise(code, frame))
+    _raise(code, frame)
 
 
 def _end_later(code: int) -> None:
     time.sleep(_SECONDS_TO_CLEAN)
     os._exit(code)
+
+
+def _raise(code: int, frame: FrameType | None) -> None:
+    """Raises SystemExit, as soon as what is interrupted would not drop it."""
+    if _drops_exceptions(frame):
+        signal.setitimer(signal.ITIMER_REAL, _SECONDS_A_TRY)  # an alarm calls this again
+    else:
+        raise SystemExit(code)
+
+
+def _drops_exceptions(frame: FrameType | None) -> bool:
+    """Whether a garbage collection or a destructor is running."""
+    callbacks = [getattr(callback, "__code__", None) for callback in gc.callbacks]
+    while frame is not None:
+        if frame.f_code in callbacks or frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _stop(code: int, message: str) -> NoReturn:

@@ -60,37 +60,38 @@ BUSY = """
 import gc, sys, tempfile, threading, time, weakref
 from experiments import cli
 
-class Slow:
-    def __del__(self):
-        time.sleep(0.5)
-
-class Told:
+class Some:
     pass
 
+class Slow:
+    def __del__(self):
+        rest()
+
+def rest(*_):  # while the signal arrives
+    print("up", flush=True)
+    time.sleep(0.5)
+
 def collecting():
-    gc.callbacks.append(lambda *_: time.sleep(0.05))
-    while True:
-        gc.collect()
+    gc.callbacks.append(rest)
+    gc.collect()
+    gc.callbacks.remove(rest)
 
 def destroying():
-    while True:
-        Slow()
-        time.sleep(0.1)
+    Slow()
 
 def telling():
-    while True:
-        told = Told()
-        weak = weakref.ref(told, lambda _: time.sleep(0.5))
-        del told
+    some = Some()
+    weak = weakref.ref(some, rest)
+    del some
 
 def joining():
     threading.Thread(target=time.sleep, args=(60,)).start()
-    time.sleep(60)
+    rest()
 
 def main():
     with tempfile.TemporaryDirectory(dir="."):
-        print("up", flush=True)
         globals()[what]()
+        time.sleep(60)
     return 0
 
 cli._SECONDS_TO_CLEAN = float(sys.argv.pop())
