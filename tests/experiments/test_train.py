@@ -237,6 +237,16 @@ def test_a_page_of_fewer_steps_does_not_stay(invoke, half, tmp_path):
     assert not (workdir / "report.html").exists()
 
 
+def test_results_that_cannot_be_read_are_written_anew(invoke, half, tmp_path):
+    """A node that is lost may leave a file of no bytes."""
+    workdir = tmp_path / "a"
+    shutil.copytree(half, workdir)
+    (workdir / "results.json").write_bytes(b"")
+    code, _, errors = invoke(*QUICK, "--num_steps=200", f"--workdir={workdir}")
+    assert code == 0, errors
+    assert results_of(workdir) == results_of(half)
+
+
 def wait_for(condition, process, seconds=120):
     deadline = time.monotonic() + seconds
     while not condition():
