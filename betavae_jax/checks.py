@@ -1,9 +1,9 @@
 """Errors that say what was expected and what came."""
 
-import sys
 from collections.abc import Collection, Iterable
 from typing import Any
 
+_LARGEST_NUMBER = (2 - 2**-23) * 2.0**127  # of float32, in which programs compute
 LARGEST_COUNT = 2**31 - 1  # of int32, in which steps, rows and seeds are counted
 
 # Of a default: what a value of its kind may be, and how that is called.
@@ -43,14 +43,14 @@ def check_at_least(what: str, value: Any, minimum: float, *, integer: bool = Fal
     """Raises InputError unless `value` is a finite number (a whole one) not below `minimum`."""
     kind = "a whole number" if integer else "a number"
     right_type = isinstance(value, int if integer else (int, float)) and not isinstance(value, bool)
-    if not right_type or not minimum <= value <= sys.float_info.max:
+    if not right_type or not minimum <= value <= _LARGEST_NUMBER:
         raise InputError(f"expected {what} to be {kind} of at least {minimum}; got {value!r}")
 
 
 def check_positive(what: str, value: Any) -> None:
     """Raises InputError unless `value` is a finite number above zero."""
     right_type = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not right_type or not 0 < value <= sys.float_info.max:
+    if not right_type or not 0 < value <= _LARGEST_NUMBER:
         raise InputError(f"expected {what} to be a number above 0; got {value!r}")
 
 

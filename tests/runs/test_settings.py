@@ -180,6 +180,7 @@ WRONG_KINDS = [
     ({"learning_rate": [[1e-3]]}, r"learning_rate to be a number above 0; got \[0.001\]"),
     ({"coefficients": {"beta": [[1.0]]}}, r"beta to be a number of at least 0; got \[1.0\]"),
     ({"coefficients": {"beta": [10**400]}}, "beta to be a number of at least 0"),
+    ({"coefficients": {"beta": [1e39]}}, "beta to be a number of at least 0"),  # of float32
     ({"learning_rate": [10**400]}, "learning_rate to be a number above 0"),
     ({"dataset": "dsprites", "data": {"data_dir": 3}}, "data_dir to be a path; got 3"),
     ({"data": {"image_size": "16"}}, "image_size to be a whole number; got '16'"),
