@@ -57,8 +57,7 @@ def check_positive(what: str, value: Any) -> None:
 def check_count(what: str, value: Any, minimum: int = 1) -> None:
     """Raises InputError unless `value` is a whole number from `minimum` to what int32 holds."""
     check_at_least(what, value, minimum, integer=True)
-    if value > LARGEST_COUNT:
-        raise InputError(f"expected {what} to be at most {LARGEST_COUNT}; got {value}")
+    _check_int32(what, value)
 
 
 def check_kind(what: str, value: Any, default: bool | int | float | str) -> None:
@@ -67,7 +66,12 @@ def check_kind(what: str, value: Any, default: bool | int | float | str) -> None
     right_kind = isinstance(value, taken) and (bool in taken or not isinstance(value, bool))
     if not right_kind:
         raise InputError(f"expected {what} to be {name}; got {value!r}")
-    if type(default) is int and value > LARGEST_COUNT:
+    if type(default) is int:
+        _check_int32(what, value)
+
+
+def _check_int32(what: str, value: int) -> None:
+    if value > LARGEST_COUNT:
         raise InputError(f"expected {what} to be at most {LARGEST_COUNT}; got {value}")
 
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from betavae_jax.checks import InputError, check_at_least
-from betavae_jax.layers import Convolution, draw_parameters
+from betavae_jax.initial_values import draw_parameters
+from betavae_jax.layers import Convolution
 from betavae_jax.types import Array, Params, Shape
 
 _SLOPE = 0.2  # of the leaky ReLU below zero

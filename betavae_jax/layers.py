@@ -1,7 +1,5 @@
 """4×4 stride-2 convolution and its transpose, in the form that suits the device.
 
-Parameters of every network start here, too: `draw_parameters`.
-
 XLA's own convolution is the wrong primitive for a population of small models: on
 the CPU its gradient is 13 to 60 times slower inside a loop than outside, `vmap`
 over kernels turns it into grouped convolutions, and sharding those inserts
@@ -25,8 +23,6 @@ References:
 """
 
 import functools
-import itertools
-import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -37,12 +33,11 @@ from jax import lax
 
 from betavae_jax import kernels
 from betavae_jax.checks import InputError, check_name, check_shape
-from betavae_jax.types import Array, Params
+from betavae_jax.types import Array
 
 Form: TypeAlias = Callable[[Array, Array], Array]  # [B, H, W, C], [4, 4, C, F] -> [B, H/2, W/2, F]
 
 _KERNEL_SIZE = 4
-_TRUNCATED_DEVIATION = 0.8796256610342398  # of a standard normal cut off at ±2
 # Measured on two CPU cores, batch 64, forward and backward: gathering takes a third of the
 # time at 1 channel, seven tenths at 3, and as long or half as long again at 4.
 _MOST_GATHERED_CHANNELS = 3
@@ -298,29 +293,3 @@ def _parameters(module: nn.Module, channels: int, features: int) -> tuple[Array,
     kernel = module.param("kernel", nn.initializers.lecun_normal(), shape)
     bias = module.param("bias", nn.initializers.zeros_init(), (features,))
     return kernel, bias.reshape(1, 1, 1, features)
-
-
-def draw_parameters(key: Array, shapes: Params) -> Params:
-    """Draws kernels from LeCun's truncated normal, as Flax does; biases are zero.
-
-    One draw serves all kernels: XLA takes about a second to compile each use of the
-    generator, and twenty for a population's network with one a layer.
-
-    Args:
-      key: A random key.
-      shapes: The parameters' shapes and types; a leaf of one axis is a bias.
-
-    Returns:
-      The parameters, a tree like `shapes`.
-    """
-    leaves, tree = jax.tree.flatten(shapes)
-    sizes = [leaf.size if leaf.ndim > 1 else 0 for leaf in leaves]
-    draws = jax.random.truncated_normal(key, -2.0, 2.0, (sum(sizes),))
-    pieces = jnp.split(draws, list(itertools.accumulate(sizes))[:-1])
-    parameters = [
-        piece.reshape(leaf.shape) / (_TRUNCATED_DEVIATION * math.sqrt(math.prod(leaf.shape[:-1])))
-        if leaf.ndim > 1
-        else jnp.zeros(leaf.shape)
-        for piece, leaf in zip(pieces, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(tree, parameters)

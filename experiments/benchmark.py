@@ -60,7 +60,7 @@ def _entries() -> dict[str, Entry]:
         "batch_size": _BATCH_SIZE.value,
         "precision": _PRECISION.value,
     }
-    runs, cores = _RUNS.value, os.cpu_count() or 1
+    runs, cores = _RUNS.value, cli.count_cores()
     parts = {
         "gather": Entry("part", {**options, "part": "gather", "runs": runs}, runs=runs),
         "population": ours(

@@ -95,10 +95,10 @@ def _use_every_core() -> None:
     asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if asked or jax.config.values["jax_num_cpu_devices"] != _UNSET:
         return
-    jax.config.update("jax_num_cpu_devices", _count_cores())
+    jax.config.update("jax_num_cpu_devices", count_cores())
 
 
-def _count_cores() -> int:
+def count_cores() -> int:
     """The cores that this process may use: those of its task, where a node is shared."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

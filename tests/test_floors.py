@@ -17,6 +17,7 @@ FLOORS = {
     "grids": 1,
     "schedules": 1,
     "layers": 1,
+    "initial_values": 1,
     "critics": 1,
     "aggregate": 2,
     "networks": 2,
@@ -52,6 +53,7 @@ EXPERIMENTS = 9
 WITHIN = {
     "gaussian": 0,
     "layers": 0,
+    "initial_values": 0,
     "divergences": 1,
     "critics": 1,
     "population": 2,

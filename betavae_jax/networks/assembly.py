@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from betavae_jax.checks import InputError, check_at_least, check_name, check_shape
-from betavae_jax.layers import draw_parameters
+from betavae_jax.initial_values import draw_parameters
 from betavae_jax.types import Array, Network, Params, Posterior, Shape
 
 _LARGEST_LAYER = 65_536  # outputs
