@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from betavae_jax.feed import Feed, resident, taking_turns
+from betavae_jax.memory import check_memory
 from betavae_jax.population import (
     choose_devices,
     default_vectorized_runs,
@@ -127,6 +128,9 @@ def fit(
 
     Returns:
       Where it ended: at `num_steps`, at a signal, or when no run was left.
+
+    Raises:
+      TooLargeError: If the memory of a CPU does not hold the program; nothing was trained then.
     """
     hooks = hooks or no_hooks()
     placed = place_runs(settings, program.devices)
@@ -137,9 +141,7 @@ def fit(
     with listen() as signals, _bar(step, num_steps, show_progress) as bar:
         bar.set_description("compiling")
         arrays = feed.arrays(step)
-        carry = place_runs(start[1], program.devices) if start else program.init(placed, arrays)
-        # A loop of no steps compiles the program and leaves the carry as it is.
-        carry = program.advance(carry, placed, arrays, _steps(program, 0))
+        carry = start_program(program, placed, arrays, start[1] if start else None)
         bar.set_description()
         bar.unpause()  # the estimate of the time left starts here
         known = fetch_progress(carry, num_runs(settings)).failed_at
@@ -166,6 +168,33 @@ def fit(
         if step != saved:
             hooks.on_checkpoint(step, take_runs(carry, num_runs(settings)))
     return Fitted(carry, step, signals[0] if signals else 0)
+
+
+def start_program(
+    program: Program, placed: RunSettings, arrays: Arrays, start: Carry | None = None
+) -> Carry:
+    """Compiles a program, and places what its loop carries.
+
+    Args:
+      program: The program.
+      placed: The settings, on its devices.
+      arrays: The data, on its devices.
+      start: Host arrays `[R, ...]` to go on from; without them the runs begin.
+
+    Returns:
+      The carry, no step taken.
+
+    Raises:
+      TooLargeError: If the memory of a CPU does not hold the program.
+    """
+    if start is None:
+        check_memory(program.init, (placed, arrays), program.devices)
+        carry = program.init(placed, arrays)
+    else:
+        carry = place_runs(start, program.devices)
+    none = _steps(program, 0)
+    check_memory(program.advance, (carry, placed, arrays, none), program.devices)
+    return program.advance(carry, placed, arrays, none)  # leaves the carry as it is
 
 
 def _bar(step: int, num_steps: int, show: bool) -> Any:

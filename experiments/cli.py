@@ -15,6 +15,7 @@ import jax
 from absl import app, flags, logging
 
 from betavae_jax.checks import InputError
+from betavae_jax.memory import ran_out_of_memory
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory; where one is made, under runs/.")
 DETERMINISTIC = flags.DEFINE_boolean(
@@ -38,9 +39,10 @@ EXIT_INTERRUPTED = 130
 def run(main: Callable[[], int]) -> NoReturn:
     """Runs a driver and exits with what it returns.
 
-    A flag or a setting that is refused ends in one line and exit code 2, trouble with files in
-    one line and 1; SIGTERM ends in 75 and Ctrl-C in 130, within seconds wherever nobody listens
-    (`fit` does, and saves first); anything else is a defect and keeps its traceback.
+    A flag or a setting that is refused, and memory that runs out, end in one line and exit code 2,
+    trouble with files in one line and 1; SIGTERM ends in 75 and Ctrl-C in 130, within seconds
+    wherever nobody listens (`fit` does, and saves first); anything else is a defect and keeps its
+    traceback.
 
     Args:
       main: The driver; its flags are parsed when it is called.
@@ -60,6 +62,10 @@ def run(main: Callable[[], int]) -> NoReturn:
             _stop(EXIT_BAD_INPUT, str(error))
         except OSError as error:
             _stop(EXIT_TROUBLE, str(error))
+        except jax.errors.JaxRuntimeError as error:
+            if not ran_out_of_memory(error):
+                raise
+            _stop(EXIT_BAD_INPUT, _say_exhausted(error))
         sys.exit(code)
 
     # --help tells the flags of the file that was started: one that calls a driver has the driver's.
@@ -158,6 +164,11 @@ def _drops_exceptions(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def _say_exhausted(error: Exception) -> str:
+    said = str(error).partition("\n")[0]
+    return f"expected memory to hold what is computed; got {said} (a smaller batch_size helps)"
 
 
 def _stop(code: int, message: str) -> NoReturn:

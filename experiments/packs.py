@@ -9,6 +9,7 @@ import jax
 
 from betavae_jax.checks import InputError
 from betavae_jax.evaluation import Effort, encode_drawn
+from betavae_jax.memory import ran_out_of_memory
 from betavae_jax.population import take_rows
 from betavae_jax.runs.directory import BusyError, locked
 from betavae_jax.runs.settings import Experiment
@@ -20,7 +21,6 @@ from betavae_jax.study.ledger import (
     read_pack,
     scored_in_pack,
 )
-from betavae_jax.study.measure import ran_out_of_memory
 from betavae_jax.study.plan import Pack, check_machine, load_study, pack_directory
 from betavae_jax.study.ranking import save_codes
 from betavae_jax.training import Program

@@ -11,6 +11,7 @@ from betavae_jax import fit as fitting
 from betavae_jax.feed import resident
 from betavae_jax.fit import Hooks, carry_template, fit, program_of
 from betavae_jax.fit_directory import fit_directory
+from betavae_jax.memory import TooLargeError
 from betavae_jax.population import replicate, take_runs
 from betavae_jax.runs.checkpoints import open_checkpoints
 from betavae_jax.runs.records import read_log
@@ -132,6 +133,21 @@ def test_a_finished_run_takes_no_step(small):
     fitted = train(small, again, start=straight.saved[-1])
     assert (fitted.step, again.logged, again.saved) == (30, [], [])
     assert_equal_bits(take_runs(fitted.carry, 2), straight.saved[-1][1])
+
+
+def test_a_program_that_memory_does_not_hold_is_refused_before_a_step(small, monkeypatch):
+    monkeypatch.setattr("betavae_jax.memory.available_bytes", lambda: 1_000)
+    monkeypatch.setattr("betavae_jax.memory._SECONDS_TO_SETTLE", (0.0,))
+    recorder = Recorder()
+    with pytest.raises(TooLargeError, match=r"expected .* GB of memory"):
+        train(small, recorder)
+    assert recorder.saved == recorder.logged == []
+    experiment, program, arrays = small
+    carry = carry_template(program, experiment.runs, arrays)
+    start = (10, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), carry))
+    with pytest.raises(TooLargeError):
+        train(small, recorder, start=start)
+    assert recorder.saved == []
 
 
 def test_training_ends_when_no_run_is_left(make_experiment, caplog):

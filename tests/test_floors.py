@@ -16,6 +16,7 @@ FLOORS = {
     "divergences": 1,
     "grids": 1,
     "schedules": 1,
+    "memory": 1,
     "layers": 1,
     "initial_values": 1,
     "critics": 1,

@@ -13,15 +13,15 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from betavae_jax.data.shards import size_in_bytes
 from betavae_jax.feed import Feed
-from betavae_jax.fit import feed_of, program_of
-from betavae_jax.population import place_runs, replicate
+from betavae_jax.fit import feed_of, program_of, start_program
+from betavae_jax.memory import TooLargeError, ran_out_of_memory
+from betavae_jax.population import choose_devices, num_runs, place_runs, replicate
 from betavae_jax.runs.settings import Experiment
 from betavae_jax.training import Program, data_shape, make_init, make_step
 from betavae_jax.types import Arrays, RunSettings
 
 _CLOSE = 0.97  # of the best speed: as good, and smaller packs are lost and moved more easily
 _SECONDS_TIMED = 0.5
-_EXHAUSTED = "RESOURCE_EXHAUSTED"
 
 
 class Measured(NamedTuple):
@@ -29,11 +29,6 @@ class Measured(NamedTuple):
 
     runs_per_device: int
     images_per_second: float | None  # on all devices together; None where memory did not hold it
-
-
-def ran_out_of_memory(error: Exception) -> bool:
-    """Whether XLA gave up for want of memory."""
-    return isinstance(error, jax.errors.JaxRuntimeError) and _EXHAUSTED in str(error)
 
 
 def memory_of(experiment: Experiment, runs: int) -> int:
@@ -135,13 +130,17 @@ def measure_counts(
     Returns:
       A measurement for each count, up to the first that is slower than those before, or does
       not fit.
+
+    Raises:
+      TooLargeError: If the memory of a CPU does not hold the first of them.
     """
     began = time.monotonic()
     measured: list[Measured] = []
+    devices = choose_devices(num_runs(experiment.runs), jax.local_devices())
     with contextlib.ExitStack() as stack:  # the next part of the data takes memory meanwhile
         feed: Feed | None = None
         for count in counts:
-            runs = _repeat(experiment.runs, count * jax.local_device_count())
+            runs = _repeat(experiment.runs, count * len(devices))
             trial = experiment._replace(runs=runs)
             program = program_of(trial)
             try:
@@ -149,6 +148,10 @@ def measure_counts(
                     feed = feed_of(trial, program)
                     stack.callback(feed.close)
                 speed = _images_per_second(trial, program, feed.arrays(0))
+            except TooLargeError:
+                if not measured:
+                    raise
+                return [*measured, Measured(count, None)]
             except jax.errors.JaxRuntimeError as error:
                 if not ran_out_of_memory(error):
                     raise
@@ -184,7 +187,7 @@ def _repeat(runs: RunSettings, number: int) -> RunSettings:
 
 def _images_per_second(experiment: Experiment, program: Program, arrays: Arrays) -> float:
     settings = place_runs(experiment.runs, program.devices)
-    carry = program.init(settings, arrays)
+    carry = jax.block_until_ready(start_program(program, settings, arrays))
 
     def seconds_of(steps: int) -> float:
         nonlocal carry
@@ -193,7 +196,6 @@ def _images_per_second(experiment: Experiment, program: Program, arrays: Arrays)
         carry = jax.block_until_ready(program.advance(carry, settings, arrays, count))
         return time.monotonic() - began
 
-    seconds_of(0)  # compiles
     steps, elapsed = 1, seconds_of(1)
     while elapsed < _SECONDS_TIMED:
         wished = 1.2 * _SECONDS_TIMED / max(elapsed, 1e-4) * steps

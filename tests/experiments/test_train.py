@@ -6,12 +6,14 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -143,6 +145,27 @@ def test_bad_input_ends_in_one_line_and_writes_nothing(
     assert errors.count("\n") == 1
     assert message in errors
     assert sorted(p.name for p in tmp_path.rglob("*")) == before
+
+
+def test_memory_that_does_not_hold_a_run_is_refused_in_a_line(invoke, tmp_path, monkeypatch):
+    monkeypatch.setattr("betavae_jax.memory.available_bytes", lambda: 100_000)
+    monkeypatch.setattr("betavae_jax.memory._SECONDS_TO_SETTLE", (0.0,))
+    code, output, errors = invoke(*SMALL, "--seed=0,1,2,3", f"--workdir={tmp_path / 'a'}")
+    assert (code, output) == (2, "")
+    refusal = errors.splitlines()[-1]  # below the progress bar
+    assert re.fullmatch(r"betavae_jax: expected \d+\.\d GB of memory, .*; got .*", refusal)
+    assert not list((tmp_path / "a").glob("checkpoints/*"))
+
+
+def test_memory_that_runs_out_ends_in_a_line(invoke, tmp_path, monkeypatch):
+    def exhausted(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory of 1 bytes.\nat: here")
+
+    monkeypatch.setattr("betavae_jax.fit.replicate", exhausted)
+    code, _, errors = invoke(*SMALL, f"--workdir={tmp_path / 'a'}")
+    assert code == 2
+    assert errors.splitlines()[-1].startswith("betavae_jax: expected memory to hold what is compu")
+    assert "bytes. (a smaller batch_size helps)" in errors
 
 
 @pytest.fixture(scope="module")

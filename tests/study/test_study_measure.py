@@ -8,6 +8,7 @@ import pytest
 from betavae_jax.data.shards import size_in_bytes
 from betavae_jax.feed import Feed
 from betavae_jax.fit import program_of
+from betavae_jax.memory import TooLargeError
 from betavae_jax.population import place_runs, replicate, take_rows
 from betavae_jax.runs.settings import Settings, build
 from betavae_jax.study import measure
@@ -119,6 +120,35 @@ def test_the_next_part_of_the_data_stays_while_it_is_measured(images, monkeypatc
     measured = measure.measure_counts(experiment_of(images), [1, 2, 4, 8], seconds=9.0)
     assert measured == [Measured(1, 10.0), Measured(2, 20.0), Measured(4, None)]
     assert closed == [True]
+
+
+def too_large(*_):
+    raise TooLargeError("expected 9.0 GB of memory")
+
+
+def test_a_count_that_a_cpu_does_not_hold_ends_measuring_and_the_first_is_refused(monkeypatch):
+    speeds = iter([10.0, None])
+    monkeypatch.setattr(measure, "_images_per_second", lambda *_: next(speeds) or too_large())
+    assert measure.measure_counts(experiment_of(), [1, 2, 4], seconds=9.0) == [
+        Measured(1, 10.0),
+        Measured(2, None),
+    ]
+    monkeypatch.setattr(measure, "_images_per_second", too_large)
+    with pytest.raises(TooLargeError):
+        measure.measure_counts(experiment_of(), [1, 2], seconds=9.0)
+
+
+def test_no_more_devices_are_measured_than_there_are_runs(monkeypatch):
+    trials = []
+
+    def speed_of(experiment, program, _):
+        trials.append((len(experiment.runs.seed), len(program.devices)))
+        return 1.0
+
+    monkeypatch.setattr(measure, "_images_per_second", speed_of)
+    for seeds in ((0,), (0, 1, 2)):
+        measure.measure_counts(experiment_of(seed=seeds), [2], seconds=9.0)
+    assert trials == [(2, 2), (4, 2)]
 
 
 def test_the_smallest_count_as_fast_as_the_best_is_chosen():
