@@ -98,7 +98,8 @@ def check_memory(
       arguments: What it is about to be called with, placed already.
       devices: Where it runs. Those of a CPU share one memory; on others nothing is checked.
     """
-    if devices[0].platform != "cpu" or available_bytes() is None:
+    room = available_bytes() if devices[0].platform == "cpu" else None
+    if room is None:
         return
     compiled: Any = function
     stats = compiled.lower(*arguments).compile().memory_analysis()
@@ -108,8 +109,8 @@ def check_memory(
     needed = (stats.temp_size_in_bytes + new_outputs) * len(devices)
     for seconds in _SECONDS_TO_SETTLE:
         time.sleep(seconds)
-        room = available_bytes()
-        if room is None or needed <= room:
+        room = available_bytes() or 0
+        if needed <= room:
             return
     raise TooLargeError(_say_too_large(needed, room, len(devices)))
 

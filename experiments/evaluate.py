@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from betavae_jax.checks import InputError
 from betavae_jax.evaluation import (
-    GRID_LIMIT,
     Effort,
     Score,
     expand_names,
@@ -32,6 +31,7 @@ from betavae_jax.report import write_report
 from betavae_jax.restore import load_population
 from betavae_jax.runs.directory import RESULTS, locked, read_config
 from betavae_jax.runs.records import write_json
+from betavae_jax.study.effort import settle_effort
 from experiments import cli, score_flags, score_table
 from experiments.directory import standing_results
 from experiments.file_flags import OUTPUT, new_file
@@ -44,8 +44,9 @@ _CODES = flags.DEFINE_string("codes", None, "Instead of a run directory: codes i
 _SEED = flags.DEFINE_integer("draw_seed", 0, "Of every draw.", lower_bound=0)
 _JOBS = flags.DEFINE_integer("jobs", -1, "Processors for classifiers; -1 is all.")
 _GRID_LIMIT = flags.DEFINE_integer(
-    "grid_limit", GRID_LIMIT, "A full grid of more examples is not encoded whole.", lower_bound=0
+    "grid_limit", Effort().grid_limit, "A full grid of more is not encoded whole.", lower_bound=0
 )
+_EFFORT = {"num_train": NUM_TRAIN, "num_test": NUM_TEST, "seed": _SEED, "grid_limit": _GRID_LIMIT}
 
 
 def main() -> int:
@@ -71,7 +72,7 @@ def _score_codes(path: pathlib.Path, effort: Effort) -> int:
     names, output = expand_names(asked_metrics(), baselines=False), new_file()
     four = load_codes(path, factors=all(map(needs_factors, names)), seed=effort.seed)
     scores = list(_follow(score_codes(four, names, effort), len(names)))
-    _check_some(scores)
+    score_table.check_some(scores)
     print(score_table.describe(scores, {0: str(path)}))
     if output:
         write_json(output, score_table.to_json(scores))
@@ -82,7 +83,9 @@ def _score_directory(workdir: pathlib.Path, effort: Effort) -> int:
     names = expand_names(asked_metrics())
     read_config(workdir)  # before the lock, which would make the directory
     cli.exclude_nondeterministic_operations()
+    named = {field: flag.name for field, flag in _EFFORT.items() if flag.present}
     with locked(workdir):
+        effort = settle_effort(workdir, effort, named)
         experiment, program, carry, step = population = load_population(workdir)
         results = standing_results(workdir, population)
         rows = results["runs"]
@@ -95,7 +98,7 @@ def _score_directory(workdir: pathlib.Path, effort: Effort) -> int:
                 rows[score.run] = with_score(rows[score.run], score)
             if score.name == names[-1]:  # a kill costs no more than one run
                 write_json(workdir / RESULTS, results)
-        _check_some(scores)
+        score_table.check_some(scores)
         page = write_report(workdir, experiment, carry, results)
     print(score_table.describe(scores, score_table.titles(rows)))
     print(f"step {step:,}; scores: {workdir / RESULTS}; report: {page}")
@@ -109,11 +112,6 @@ def _follow(scores: Iterator[Score], total: int) -> Iterator[Score]:
         for score in bar:
             bar.set_postfix_str(score.name, refresh=False)
             yield score
-
-
-def _check_some(scores: list[Score]) -> None:
-    if all(score.refused for score in scores):
-        raise InputError("; ".join(dict.fromkeys(score.refused for score in scores)))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from betavae_jax.checks import InputError
 from betavae_jax.population import num_runs
 from betavae_jax.runs.directory import FIGURES, REPORT, locked
 from betavae_jax.runs.settings import Settings
+from betavae_jax.study.effort import check_effort
 from betavae_jax.study.grid import Study, settle_metrics
-from betavae_jax.study.ledger import check_effort
 from betavae_jax.study.measure import (
     Measured,
     choose_count,
@@ -52,7 +52,7 @@ def plan_study(
     Args:
       workdir: The study's directory, or where it is to be.
       study: What is asked. Its metrics may differ from those of an earlier start; its effort too,
-        until there are scores.
+        until there may be scores.
       runs_per_device: Of a pack; None has it measured.
       deterministic: Whether accelerators were asked for the same bits at every call.
       allow_inexact_resume: Whether a plan of other versions or hardware serves.
@@ -61,7 +61,7 @@ def plan_study(
       The study, its metrics named, and the plan.
 
     Raises:
-      InputError: If the directory holds something else or scores of another effort, data or
+      InputError: If the directory holds something else or is scored with another effort, data or
         settings are not as expected, or memory does not hold one run, or as many as asked for.
         Nothing has been written then.
     """

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from betavae_jax.checks import InputError
 from betavae_jax.evaluation import Score
 from betavae_jax.report.tables import title_of_run, varying_settings
 
@@ -36,6 +37,12 @@ def to_json(scores: Sequence[Score]) -> dict[str, Any]:
     """The scores of one run, and what was refused."""
     found = {score.name: score.result for score in scores if not score.refused}
     return {"metrics": found, "refused": {s.name: s.refused for s in scores if s.refused}}
+
+
+def check_some(scores: Sequence[Score]) -> None:
+    """Raises InputError, with the reasons, where every score was refused."""
+    if all(score.refused for score in scores):
+        raise InputError("; ".join(dict.fromkeys(score.refused for score in scores)))
 
 
 def _line(score: Score, width: int) -> str:

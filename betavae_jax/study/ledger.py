@@ -6,14 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from betavae_jax.checks import InputError
-from betavae_jax.evaluation import expand_names
 from betavae_jax.population import num_runs
 from betavae_jax.runs.checkpoints import steps_in
 from betavae_jax.runs.directory import CHECKPOINTS, CONFIG, LOG, read_results
 from betavae_jax.runs.records import read_log
 from betavae_jax.runs.settings import grid_of
-from betavae_jax.study.grid import EFFORT, Study
+from betavae_jax.study.grid import Study
 from betavae_jax.study.plan import Pack, Plan, pack_directory
 
 ABSENT, BEGUN, TRAINED, FINISHED = "absent", "begun", "trained", "finished"
@@ -82,22 +80,6 @@ def _is_done(row: Mapping[str, Any], num_steps: int) -> bool:
 def is_scored(row: Mapping[str, Any], names: Sequence[str]) -> bool:
     """Whether a run has every score, or the reason why it has not."""
     return all(name in row["metrics"] or name in row.get("unscored", {}) for name in names)
-
-
-def check_effort(workdir: pathlib.Path, old: Study, new: Study, plan: Plan) -> None:
-    """Raises InputError where scores stand that were made of other numbers of rows."""
-    before, after = (
-        ", ".join(f"{name}={getattr(study, name)}" for name in EFFORT) for study in (old, new)
-    )
-    if before == after:
-        return
-    rows = [row for state in read_ledger(workdir, old, plan) for row in state.rows]
-    scores = set(expand_names(["all", "fast"]))  # what else is measured is of all examples
-    if any(scores & {*row["metrics"], *row.get("unscored", {})} for row in rows):
-        raise InputError(
-            f"expected {before}, with which scores of {workdir} were made; got {after} "
-            "(choose another --workdir)"
-        )
 
 
 def causes_of_failure(folder: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:

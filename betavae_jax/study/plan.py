@@ -15,6 +15,7 @@ from betavae_jax.study.grid import Study, labels_of
 
 STUDY, PLAN, PACKS = "study.json", "plan.json", "packs"
 _FORMAT = 1
+_SCORED = "scored"
 
 
 class Pack(NamedTuple):
@@ -81,9 +82,22 @@ def _parts(total: int, most: int) -> list[int]:
     return [total // count + (k < total % count) for k in range(count)]
 
 
-def write_study(workdir: pathlib.Path, study: Study) -> None:
-    """Writes `study.json`."""
-    write_json(workdir / STUDY, {"format": _FORMAT, **_plain(study)})
+def write_study(workdir: pathlib.Path, study: Study, *, scored: bool = False) -> None:
+    """Writes `study.json`.
+
+    Args:
+      workdir: The study's directory, locked.
+      study: The study.
+      scored: Whether scores may be made from now on though it names no metrics.
+    """
+    scored = scored or bool(study.metrics) or may_be_scored(workdir)
+    write_json(workdir / STUDY, {"format": _FORMAT, **_plain(study), _SCORED: scored})
+
+
+def may_be_scored(workdir: pathlib.Path) -> bool:
+    """Whether somebody may be making scores, so that what they cost is no longer to change."""
+    content = _read(workdir / STUDY) or {}
+    return bool(content.get(_SCORED, content.get("metrics")))
 
 
 def _plain(study: Study) -> dict[str, Any]:

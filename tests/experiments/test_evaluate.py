@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import shutil
 
 import numpy as np
@@ -11,6 +12,8 @@ from betavae_jax.evaluation import Score, with_score
 from betavae_jax.metrics import mig
 from betavae_jax.runs.directory import locked
 from betavae_jax.runs.settings import Settings, build
+from betavae_jax.study.grid import make_study
+from betavae_jax.study.plan import may_be_scored, write_study
 from experiments import evaluate, score_table
 
 SMALL = ("--num_train=400", "--num_test=150", "--jobs=1")
@@ -72,6 +75,32 @@ def test_what_stands_is_kept_and_what_is_measured_again_replaced(invoke, workdir
         assert {k: v for k, v in new.items() if k != "metrics"} == {
             k: v for k, v in old.items() if k != "metrics"
         }
+
+
+def test_a_pack_is_scored_as_its_study_says(invoke, trained, tmp_path):
+    pack = shutil.copytree(trained, tmp_path / "study" / "packs" / "000")
+    study = make_study({"sweep": [{"objective": "vae"}], "num_train": 400, "num_test": 150,
+                        "metrics": ["none"]})  # fmt: skip
+    write_study(tmp_path / "study", study)
+    for other, said in (
+        (
+            ["--num_train=300", "--num_test=150"],
+            "expected num_train=400, as .*; got num_train=300 ",
+        ),
+        (["--num_test=9"], "expected num_test=150, as all scores of .*; got num_test=9 "),
+        (["--draw_seed=1"], "expected draw_seed=0, as all scores of .*; got draw_seed=1 "),
+    ):
+        code, _, errors = invoke(f"--workdir={pack}", "--metrics=mig", *other)
+        assert code == 2
+        assert re.fullmatch(rf"betavae_jax: {said}\(a copy of .* elsewhere .*\)\n", errors)
+        assert not (pack / "results.json").exists()
+        assert not may_be_scored(tmp_path / "study")
+    copy = shutil.copytree(pack, tmp_path / "elsewhere")
+    assert invoke(f"--workdir={copy}", "--metrics=mig", "--num_train=300")[0] == 0
+    for same in ([], SMALL):
+        assert invoke(f"--workdir={pack}", "--metrics=mig", *same)[0] == 0
+        assert [row["metrics"]["mig"]["sizes"]["rows"] for row in results_of(pack)] == [400] * 2
+    assert may_be_scored(tmp_path / "study")  # its effort changes no longer
 
 
 def test_a_metric_that_is_refused_does_not_keep_others(invoke, workdir):

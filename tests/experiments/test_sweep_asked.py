@@ -6,7 +6,10 @@ import json
 
 import pytest
 
+from betavae_jax.checks import InputError
+from betavae_jax.study.grid import make_study
 from experiments import sweep
+from experiments.planning import plan_study
 
 SMALL = ["--image_size=16", "--blob_grid=8", "--blob_margin=4", "--network=mlp",
          "--network_widths=8", "--network_decoder_widths=8", "--batch_size=8", "--num_latents=2",
@@ -60,6 +63,19 @@ def test_the_effort_changes_until_there_are_scores(invoke, tmp_path):
     code, _, errors = invoke(f"--workdir={workdir}", "--metrics=mig,sap")
     assert (code, effort()) == (0, (200, 100)), errors
     assert all(row["mig"] and row["sap"] for row in rows_of(workdir))
+
+
+def test_of_two_shards_that_begin_the_effort_of_the_first_stands(tmp_path):
+    workdir = tmp_path / "study"
+    settings = {"seed": [0, 1], "num_steps": 10, "network": "mlp"}
+    asked = {"sweep": [{"objective": "vae"}], "settings": settings, "metrics": ["mig"]}
+    first = make_study({**asked, "num_train": 200, "num_test": 100})
+    plan_study(workdir, first, runs_per_device=1)  # it has no pack yet
+    before = (workdir / "study.json").read_bytes()
+    with pytest.raises(InputError, match=r"num_test=100, with .* got num_train=200, num_test=50 "):
+        plan_study(workdir, first._replace(num_test=50), runs_per_device=1)
+    assert (workdir / "study.json").read_bytes() == before
+    assert plan_study(workdir, first, runs_per_device=1)[0] == first
 
 
 def test_a_study_whose_runs_all_fail_has_a_page(invoke, tmp_path):

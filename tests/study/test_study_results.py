@@ -20,7 +20,6 @@ from betavae_jax.study.ledger import (
     BEGUN,
     FINISHED,
     TRAINED,
-    check_effort,
     read_ledger,
 )
 from betavae_jax.study.plan import Plan, cut, pack_directory, write_plan, write_study
@@ -169,22 +168,6 @@ def test_a_study_whose_runs_all_failed_has_its_page(workdir, metrics):
     assert text.count("<img") == 1  # the plane; there is no metric to draw
     assert not (workdir / "figures" / "metrics.png").exists()
     assert len((workdir / "study.csv").read_text().splitlines()) == 7
-
-
-def test_scores_of_another_effort_are_refused(workdir):
-    plan = Plan(cut(STUDY, 2), 2, 1, (), MACHINE)
-    few = STUDY._replace(num_train=500)
-    check_effort(workdir, STUDY, STUDY._replace(metrics=("sap",)), plan)
-    with pytest.raises(InputError, match=r"num_train=10000, num_test=5000, .*num_train=500, num_t"):
-        check_effort(workdir, STUDY, few, plan)
-    for number in range(3):
-        path = pack_directory(workdir, number) / RESULTS
-        rows = json.loads(path.read_text())["runs"]
-        for row in rows:
-            row.pop("unscored", None)
-            row["metrics"] = {"axis_alignment": {"value": 0.5}}  # measured of every run
-        write_json(path, {"runs": rows})
-    check_effort(workdir, STUDY, few, plan)  # there are no scores
 
 
 def test_composing_waits_for_every_pack(workdir):
