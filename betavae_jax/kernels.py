@@ -21,11 +21,14 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 _TAPS = 4  # kernel rows, and columns
-_ROWS = 128  # pixels of the small image that one program computes
-_ROWS_SUMMED = 64  # of them that one product of `kernel_gradient` contracts
-_LARGEST_SUM = 4096  # entries of a kernel tap up to which a program sums a row of taps
-_MOST_SPLITS = 16  # programs that share the sum over a batch
-_CHANNELS = (16, 32, 64, 128)  # Triton: powers of two, and products no narrower than 16
+_TILE = 16_384  # bytes of the pixels of one product, several of which share a processor
+_FEWEST_ROWS, _MOST_ROWS = 64, 128  # pixels of one product; the matrix units take 64 at once
+_ROWS_SUMMED = 32  # pixels that one product of `kernel_gradient` contracts
+_LONGEST_RUN = 128  # channels of the neighbours in a row that it multiplies at once
+_MOST_SPLITS = 16  # programs that share its sum over a batch
+_WARPS = 4
+_STAGES = 3  # loads under way beside a product, and one
+_CHANNELS = (16, 32, 64)  # Triton: powers of two, from 16 on; 128 do not fit a processor
 
 
 def supports(channels: int, features: int) -> bool:
@@ -38,13 +41,14 @@ def correlate(x: Array, kernel: Array) -> Array:
     """`layers.convolution`: `[B, H, W, C]` and `[4, 4, C, F]` -> `[B, H/2, W/2, F]`."""
     batch, height, width, channels = x.shape
     rows, columns, features = height // 2, width // 2, kernel.shape[-1]
-    body = functools.partial(_correlate, (batch, height, width))
+    size = _num_rows(channels, x.dtype)
     y = _call(
-        body,
-        (_num_blocks(batch * rows * columns, _ROWS),),
+        functools.partial(_correlate, (batch, height, width), size),
+        (_num_blocks(batch * rows * columns, size),),
         ((batch * rows * columns, features), x.dtype),
-        x.reshape(-1, channels),
-        kernel.reshape(-1, channels, features),
+        x.reshape(-1),
+        # The contracted axis comes last: the matrix units read TF32 in no other order.
+        kernel.reshape(-1, channels, features).swapaxes(1, 2),
     )
     return y.reshape(batch, rows, columns, features)
 
@@ -54,12 +58,12 @@ def spread(y: Array, kernel: Array) -> Array:
     """The transpose of `correlate` in x: `[B, h, w, F]`, `[4, 4, C, F]` -> `[B, 2h, 2w, C]`."""
     batch, rows, columns, features = y.shape
     channels = kernel.shape[2]
-    body = functools.partial(_spread, (batch, rows, columns))
+    size = _num_rows(features, y.dtype)
     x = _call(
-        body,
-        (_num_blocks(batch * rows * columns, _ROWS), 4),
+        functools.partial(_spread, (batch, rows, columns), size),
+        (_num_blocks(batch * rows * columns, size), 4),
         ((4 * batch * rows * columns, channels), y.dtype),
-        y.reshape(-1, features),
+        y.reshape(-1),
         kernel.reshape(-1, channels, features),
     )
     return x.reshape(batch, 2 * rows, 2 * columns, channels)
@@ -70,19 +74,24 @@ def kernel_gradient(x: Array, y: Array) -> Array:
     """The transpose of `correlate` in the kernel: x and y as there -> `[4, 4, C, F]`."""
     batch, height, width, channels = x.shape
     features = y.shape[-1]
+    pixels = min(_TAPS, _LONGEST_RUN // channels)
+    groups = _TAPS * _TAPS // pixels
     num_rows = batch * y.shape[1] * y.shape[2]
-    taps = _TAPS if channels * features <= _LARGEST_SUM else 1
     splits = min(_MOST_SPLITS, _num_blocks(num_rows, 4 * _ROWS_SUMMED))
-    body = functools.partial(_sum_products, (batch, height, width), taps)
     partial_sums = _call(
-        body,
-        (_TAPS * _TAPS // taps, splits),
-        ((splits, _TAPS * _TAPS, channels, features), jnp.float32),
-        x.reshape(-1, channels),
-        y.reshape(-1, features),
+        functools.partial(_sum_products, (batch, height, width), pixels),
+        (groups, splits),
+        ((splits, groups, pixels * channels, features), jnp.float32),
+        x.reshape(-1),
+        y.reshape(-1),
     )
     total = partial_sums.sum(axis=0).astype(x.dtype)
     return total.reshape(_TAPS, _TAPS, channels, features)
+
+
+def _num_rows(channels: int, dtype: Any) -> int:
+    """Pixels whose channels are a tile."""
+    return max(_FEWEST_ROWS, min(_MOST_ROWS, _TILE // (channels * jnp.dtype(dtype).itemsize)))
 
 
 def _differentiate(
@@ -120,64 +129,67 @@ def _call(
     call = functools.partial(
         pl.pallas_call, body, out_shape=jax.ShapeDtypeStruct(shape, dtype), grid=grid
     )
-    compiled = call(compiler_params=triton.CompilerParams(num_warps=4, num_stages=2))
+    compiled = call(compiler_params=triton.CompilerParams(num_warps=_WARPS, num_stages=_STAGES))
     result: Array = lax.platform_dependent(*operands, cuda=compiled, default=call(interpret=True))
     return result
+
+
+def _divide(number: Array, divisor: int) -> tuple[Array, Array]:
+    """Quotient and remainder of numbers that are not negative, in an instruction or two each."""
+    by = jnp.int32(divisor)
+    return lax.div(number, by), lax.rem(number, by)
 
 
 def _pixels(block: Any, size: int, image: tuple[int, int, int]) -> tuple[Array, ...]:
     """Numbers, positions and validity of a block of pixels of `[B, rows, columns]`."""
     batch, rows, columns = image
-    number = block * size + jnp.arange(size)
-    return (
-        number,
-        number // (rows * columns),
-        number // columns % rows,
-        number % columns,
-        (number < batch * rows * columns),
-    )
+    number = block * size + jnp.arange(size, dtype=jnp.int32)
+    line, column = _divide(number, columns)
+    return number, *_divide(line, rows), column, number < batch * rows * columns
 
 
-def _entries(ref: Any, row: Array) -> Any:
-    """Whole rows `[M, C]` of an array."""
-    return ref.at[row[:, None], jnp.arange(ref.shape[-1])[None]]
-
-
-def _load(ref: Any, row: Array, mask: Array) -> Array:
-    """Reads rows `[M, C]`; zeros for those that the mask leaves out, which may lie outside."""
+def _load(ref: Any, first: Array, lanes: int, mask: Array) -> Array:
+    """Reads `[M, lanes]`, each row from its first number on; zeros where the mask is false."""
     from jax.experimental.pallas import triton
 
-    return triton.load(_entries(ref, row), mask=mask[:, None], other=0.0)
+    return triton.load(ref.at[first[:, None] + jnp.arange(lanes)[None]], mask=mask, other=0.0)
 
 
 def _store(ref: Any, row: Array, mask: Array, value: Array) -> None:
+    """Writes rows `[M, C]` but for those that the mask leaves out, which may lie outside."""
     from jax.experimental.pallas import triton
 
-    triton.store(_entries(ref, row), value.astype(ref.dtype), mask=mask[:, None])
+    entries = ref.at[row[:, None], jnp.arange(ref.shape[-1])[None]]
+    triton.store(entries, value.astype(ref.dtype), mask=mask[:, None])
 
 
-def _product(a: Array, b: Array, contract: tuple[int, int]) -> Array:
-    dimensions = (((contract[0],), (contract[1],)), ((), ()))
+def _product(a: Array, b: Array, contract: int) -> Array:
+    """The product of two matrices over the same axis of both."""
+    dimensions = (((contract,), (contract,)), ((), ()))
     return lax.dot_general(a, b, dimensions, preferred_element_type=jnp.float32)
 
 
-def _correlate(image: tuple[int, int, int], x_ref: Any, k_ref: Any, y_ref: Any) -> None:
-    """One block of y's pixels: 16 products of `[M, C]` with `[C, F]`."""
+def _correlate(image: tuple[int, int, int], size: int, x_ref: Any, k_ref: Any, y_ref: Any) -> None:
+    """One block of y's pixels: 16 products of `[M, C]` with `[F, C]`."""
     from jax.experimental import pallas as pl
 
     batch, height, width = image
+    taps, features, channels = k_ref.shape
     small = (batch, height // 2, width // 2)
-    number, b, i, j, valid = _pixels(pl.program_id(0), _ROWS, small)
-    total = jnp.zeros((_ROWS, y_ref.shape[-1]), jnp.float32)
-    for tap in range(_TAPS * _TAPS):
-        r, c = 2 * i - 1 + tap // _TAPS, 2 * j - 1 + tap % _TAPS
+    number, b, i, j, valid = _pixels(pl.program_id(0), size, small)
+
+    def add(tap: Array, total: Array) -> Array:
+        row, column = _divide(tap, _TAPS)
+        r, c = 2 * i - 1 + row, 2 * j - 1 + column
         inside = valid & (r >= 0) & (r < height) & (c >= 0) & (c < width)
-        pixels = _load(x_ref, (b * height + r) * width + c, inside)
-        total += _product(pixels, k_ref[tap], (1, 0))
-    _store(y_ref, number, valid, total)
+        first = ((b * height + r) * width + c) * channels
+        return total + _product(_load(x_ref, first, channels, inside[:, None]), k_ref[tap], 1)
+
+    zeros = jnp.zeros((size, features), jnp.float32)
+    _store(y_ref, number, valid, lax.fori_loop(0, taps, add, zeros))
 
 
-def _spread(image: tuple[int, int, int], y_ref: Any, k_ref: Any, x_ref: Any) -> None:
+def _spread(image: tuple[int, int, int], size: int, y_ref: Any, k_ref: Any, x_ref: Any) -> None:
     """The pixels (2i + p, 2j + q) of x for a block of pixels (i, j) of y: four products.
 
     Pixel 2i + p meets kernel row 1 - p + 2a with y's row i + p - a, for a of 0 and 1.
@@ -185,42 +197,45 @@ def _spread(image: tuple[int, int, int], y_ref: Any, k_ref: Any, x_ref: Any) -> 
     from jax.experimental import pallas as pl
 
     _, rows, columns = image
-    p, q = pl.program_id(1) // 2, pl.program_id(1) % 2
-    _, b, i, j, valid = _pixels(pl.program_id(0), _ROWS, image)
-    total = jnp.zeros((_ROWS, x_ref.shape[-1]), jnp.float32)
-    for a, e in ((0, 0), (0, 1), (1, 0), (1, 1)):
+    _, channels, features = k_ref.shape
+    p, q = _divide(pl.program_id(1), 2)
+    _, b, i, j, valid = _pixels(pl.program_id(0), size, image)
+
+    def add(neighbour: Array, total: Array) -> Array:
+        a, e = _divide(neighbour, 2)
         r, c = i + p - a, j + q - e
         inside = valid & (r >= 0) & (r < rows) & (c >= 0) & (c < columns)
-        pixels = _load(y_ref, (b * rows + r) * columns + c, inside)
-        tap = (1 - p + 2 * a) * _TAPS + 1 - q + 2 * e
-        total += _product(pixels, k_ref[tap], (1, 1))
+        first = ((b * rows + r) * columns + c) * features
+        kernel = k_ref[(1 - p + 2 * a) * _TAPS + 1 - q + 2 * e]
+        return total + _product(_load(y_ref, first, features, inside[:, None]), kernel, 1)
+
+    total = lax.fori_loop(0, 4, add, jnp.zeros((size, channels), jnp.float32))
     _store(x_ref, (b * 2 * rows + 2 * i + p) * 2 * columns + 2 * j + q, valid, total)
 
 
 def _sum_products(
-    image: tuple[int, int, int], taps: int, x_ref: Any, y_ref: Any, out_ref: Any
+    image: tuple[int, int, int], pixels: int, x_ref: Any, y_ref: Any, out_ref: Any
 ) -> None:
-    """Some taps' sums of x's pixels times y's `[C, F]`, over one share of the batch."""
+    """A row of taps' sums of x's pixels times y's `[P C, F]`, over one share of the batch."""
     from jax.experimental import pallas as pl
 
     batch, height, width = image
     small = (batch, height // 2, width // 2)
-    splits, _, channels, features = out_ref.shape
-    first, share = pl.program_id(0) * taps, pl.program_id(1)
+    splits, _, run, features = out_ref.shape
+    channels = run // pixels
+    group, share = pl.program_id(0), pl.program_id(1)
     blocks = _num_blocks(_num_blocks(math.prod(small), _ROWS_SUMMED), splits)
+    row, place = _divide(group, _TAPS // pixels)
+    neighbour, _ = _divide(jnp.arange(run, dtype=jnp.int32), channels)
 
-    def add(block: Array, totals: tuple[Array, ...]) -> tuple[Array, ...]:
+    def add(block: Array, total: Array) -> Array:
         number, b, i, j, valid = _pixels(share * blocks + block, _ROWS_SUMMED, small)
-        cotangent = _load(y_ref, number, valid)
-        added = []
-        for offset, total in enumerate(totals):
-            tap = first + offset
-            r, c = 2 * i - 1 + tap // _TAPS, 2 * j - 1 + tap % _TAPS
-            inside = valid & (r >= 0) & (r < height) & (c >= 0) & (c < width)
-            pixels = _load(x_ref, (b * height + r) * width + c, inside)
-            added.append(total + _product(pixels, cotangent, (0, 0)))
-        return tuple(added)
+        cotangent = _load(y_ref, number * features, features, valid[:, None])
+        r, c = 2 * i - 1 + row, 2 * j - 1 + place * pixels
+        columns = c[:, None] + neighbour[None]
+        inside = (valid & (r >= 0) & (r < height))[:, None] & (columns >= 0) & (columns < width)
+        x = _load(x_ref, ((b * height + r) * width + c) * channels, run, inside)
+        return total + _product(x, cotangent, 0)
 
-    zeros = (jnp.zeros((channels, features), jnp.float32),) * taps
-    for offset, total in enumerate(lax.fori_loop(0, blocks, add, zeros)):
-        out_ref[share, first + offset] = total
+    zeros = jnp.zeros((run, features), jnp.float32)
+    out_ref[share, group] = lax.fori_loop(0, blocks, add, zeros)
