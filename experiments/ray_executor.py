@@ -33,6 +33,7 @@ from experiments.ray_tasks import (
     pack_task,
     plan_task,
     share_of,
+    watch,
 )
 from experiments.shares import WAITS
 from experiments.study_bar import StudyBar
@@ -63,6 +64,7 @@ class Work(NamedTuple):
     submit: Callable[[int], Any]  # starts a task of one; its reference
     look: Callable[[Iterable[int]], list[PackState]]  # how far some have come
     at_once: Callable[[int], int]  # how many of so many tasks run now at the same time
+    watch: Callable[[], None]  # tells that no node can run one, and that one can again
 
 
 @contextlib.contextmanager
@@ -150,15 +152,21 @@ def _plan(
     ray: ModuleType, workdir: pathlib.Path, study: Study, **choices: Any
 ) -> tuple[Study, Plan]:
     """Calls `plan_study` on a node, on one GPU or one CPU, or as many as a plan was cut for."""
-    task = make_task(ray, plan_task, share_of(ray, _standing_plan(workdir), 1))
+    share = share_of(ray, _standing_plan(workdir), 1)
+    task, look = make_task(ray, plan_task, share), watch(ray, share, _tell)
     with listen() as signals:
         ref = task.remote(os.getcwd(), workdir.absolute(), study, choices)
         while not ray.wait([ref], timeout=1.0)[0]:
+            look()
             if signals:
                 ray.cancel(ref)
                 os.kill(os.getpid(), signals[0])  # nothing is there yet that could be saved
     planned: tuple[Study, Plan] = _accept(ray.get(ref))
     return planned
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _train(
@@ -176,12 +184,13 @@ def _train(
     share = share_of(ray, _standing_plan(workdir), len(to_do))
     task = make_task(ray, pack_task, share)
     by_number = {state.pack.number: state.pack for state in to_do}
+    bar = StudyBar(study, states, workers=at_once(ray, share, len(to_do)))
     work = Work(
         lambda number: task.remote(os.getcwd(), workdir.absolute(), number, bits),
         lambda numbers: [read_pack(workdir, study, by_number[number]) for number in numbers],
         lambda tasks: at_once(ray, share, tasks),
+        watch(ray, share, bar.tell),
     )
-    bar = StudyBar(study, states, workers=work.at_once(len(to_do)))
     try:
         with listen() as signals:
             return _drive(ray, to_do, bar, work, signals)
@@ -220,6 +229,7 @@ def _drive(
                 running[work.submit(number)] = number
             if time.monotonic() - looked > _SECONDS_A_LOOK:
                 bar.workers = work.at_once(len(running) + len(held))  # nodes come and go
+                work.watch()
                 _show(bar, work.look(running.values()), steps, begun)
                 looked = time.monotonic()
     finally:  # of a signal, or an error of one of the tasks

@@ -55,12 +55,44 @@ def share_of(ray: ModuleType, plan: Plan | None, tasks: int) -> Share:
         runs = max((pack.num_runs for pack in plan.packs), default=1) if plan else 1
         share = Share(max(1, min(sum(cpus) // tasks, min(cpus), runs)), 0)
     if not any(_fits(node, share) for node in nodes):
-        wanted = f"{share.gpus} GPU{'s' if share.gpus > 1 else ''} and a CPU"
         raise InputError(
-            f"expected a node of the Ray cluster with {wanted if share.gpus else 'a CPU'}"
+            f"expected a node of the Ray cluster with {_say_share(share)}"
             f"{', which the study was planned for' if plan else ''}; got {_say(nodes)}"
         )
     return share
+
+
+def watch(ray: ModuleType, share: Share, tell: Callable[[str], None]) -> Callable[[], None]:
+    """Follows whether the cluster still has a node for a task; Ray waits for one in silence.
+
+    Args:
+      ray: Connected to the cluster.
+      share: What a task takes.
+      tell: Told once that no node holds a task, with what there is, and once that one does again.
+
+    Returns:
+      What to call now and then.
+    """
+    waiting = False
+
+    def look() -> None:
+        nonlocal waiting
+        nodes = _nodes(ray)
+        was_waiting, waiting = waiting, not any(_fits(node, share) for node in nodes)
+        if waiting and not was_waiting:
+            tell(
+                f"waiting for a node of the Ray cluster with {_say_share(share)}; got {_say(nodes)}"
+            )
+        elif was_waiting and not waiting:
+            tell(f"a node of the Ray cluster has {_say_share(share)} again: going on")
+
+    return look
+
+
+def _say_share(share: Share) -> str:
+    cpus = f"{share.cpus} CPUs" if share.cpus > 1 else "a CPU"
+    gpus = f"{share.gpus} GPU{'s' if share.gpus > 1 else ''}"
+    return f"{gpus} and {cpus}" if share.gpus else cpus
 
 
 def _say(nodes: Sequence[Mapping[str, float]]) -> str:

@@ -121,6 +121,10 @@ class StudyBar:
         """Nothing is trained meanwhile, for this reason."""
         self._bar.set_description(text, refresh=True)
 
+    def tell(self, text: str) -> None:
+        """A line above the bar."""
+        self._bar.write(text, file=sys.stderr)
+
     def end(self, number: int) -> None:
         """A pack is finished."""
         pack = self._packs[number]

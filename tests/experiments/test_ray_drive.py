@@ -12,7 +12,7 @@ from betavae_jax.study.ledger import PackState
 from betavae_jax.study.plan import cut
 from experiments import ray_executor
 from experiments.packs import PackEnd
-from experiments.ray_tasks import Refused
+from experiments.ray_tasks import Refused, Share, watch
 from experiments.study_bar import StudyBar
 
 STUDY = make_study({"sweep": [{"objective": "vae"}],
@@ -46,6 +46,12 @@ class Cluster:
         self.looked = []
         self.workers = 1
         self.at = {}  # what happens, by time
+        self.lost = range(0)  # the seconds in which there is no node with a GPU
+
+    def nodes(self):
+        alive = self.now not in self.lost
+        node = {"Alive": alive, "Resources": {"CPU": 8, "GPU": 1}}
+        return [{"Alive": True, "Resources": {"CPU": 4}}, node]
 
     def submit(self, number):
         ref = f"{number}.{len(self.submitted[number])}"
@@ -99,8 +105,10 @@ def drive(monkeypatch):
         clock = types.SimpleNamespace(monotonic=lambda: cluster.now, sleep=cluster.sleep)
         monkeypatch.setattr(ray_executor, "time", clock)
         to_do = [PackState(PACKS[number], "absent", 0, []) for number in cluster.ends]
-        work = ray_executor.Work(cluster.submit, cluster.look, lambda _: cluster.workers)
-        return ray_executor._drive(cluster, to_do, bar or Bar(), work, signals)
+        bar = bar or Bar()
+        watching = watch(cluster, Share(1, 1), bar.tell)
+        work = ray_executor.Work(cluster.submit, cluster.look, lambda _: cluster.workers, watching)
+        return ray_executor._drive(cluster, to_do, bar, work, signals)
 
     return call
 
@@ -170,6 +178,33 @@ def test_only_packs_that_run_are_read_and_the_bar_moves_to_their_checkpoints(dri
     drive(cluster, bar, signals)
     assert cluster.looked[:-1] == [[0]] * 3
     assert bar.shown == [("end", 1), ("begin", 0), ("at", 0, 10), ("at", 0, 20)]
+
+
+def test_a_lost_node_is_told_once_and_waited_for(drive):
+    cluster, bar = Cluster(p0=[]), Bar()
+    cluster.lost = range(10, 60)
+    cluster.at[70.0] = lambda: cluster.returns.update({"0.0": DONE})
+    cluster.states[0] = ("absent", 0)
+    drive(cluster, bar)
+    assert [shown for shown in bar.shown if shown[0] == "tell"] == [
+        ("tell", "waiting for a node of the Ray cluster with 1 GPU and a CPU; "
+                 "got nodes of 0 GPUs, 4 CPUs"),
+        ("tell", "a node of the Ray cluster has 1 GPU and a CPU again: going on"),
+    ]  # fmt: skip
+    assert cluster.submitted == {0: [0.0]}  # Ray starts it again
+
+
+def test_planning_waits_for_a_lost_node_in_words(tmp_path, monkeypatch, capsys):
+    cluster = Cluster(p0=[])
+    cluster.lost = range(5, 9)
+    cluster.at[12.0] = lambda: cluster.returns.update(plan="planned")
+    task = types.SimpleNamespace(remote=lambda *_: "plan")
+    monkeypatch.setattr(ray_executor, "make_task", lambda *_: task)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    assert ray_executor._plan(cluster, tmp_path, STUDY) == "planned"
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("waiting for a node of the Ray cluster with 1 GPU and a CPU; ")
+    assert second.endswith("again: going on")
 
 
 def test_nodes_that_come_later_shorten_the_time_left(drive):

@@ -77,6 +77,28 @@ def test_how_many_tasks_run_at_once(nodes, share, tasks, expected):
     assert ray_tasks.at_once(cluster(*nodes), ray_tasks.Share(*share), tasks) == expected
 
 
+@pytest.mark.parametrize(
+    ("share", "small", "large", "wanted"),
+    [
+        ((1, 2), {"CPU": 8, "GPU": 1}, {"CPU": 8, "GPU": 2}, "2 GPUs and a CPU; got nodes of 1 G"),
+        ((3, 0), {"CPU": 2}, {"CPU": 4}, "3 CPUs; got nodes of 0 GPUs, 2 CPUs"),
+    ],
+)
+def test_what_is_waited_for_is_told_once(share, small, large, wanted):
+    told, nodes = [], [large]
+    watched = types.SimpleNamespace(nodes=lambda: cluster(*nodes).nodes())
+    look = ray_tasks.watch(watched, ray_tasks.Share(*share), told.append)
+    for there in ([large], [large, small], [small], [], [small], [small, large], [large]):
+        nodes[:] = there
+        look()
+    assert len(told) == 2
+    assert told[0].startswith(f"waiting for a node of the Ray cluster with {wanted}")
+    assert told[1].endswith("again: going on")
+    nodes[:] = []
+    look()
+    assert told[2].endswith("; got no node")
+
+
 def test_a_task_has_the_settings_of_the_command():
     given = {"XLA_FLAGS": "--a", "BETAVAE_CACHE": "c", "HOME": "h", "RAY_AUTH_TOKEN": "t"}
     env = ray_tasks.environment_of(ray_tasks.Share(2, 0), given)

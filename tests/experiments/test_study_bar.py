@@ -56,3 +56,13 @@ def test_the_bar_counts_the_steps_of_all_runs(monkeypatch):
     assert bar._paces["vae"][2:] == (7.0, 1)  # before the first chunk, and after the last
     assert bar._done == {0: 40, 1: 0}
     bar.close()
+
+
+def test_what_is_told_stands_in_a_line_above_the_bar(capsys):
+    study = make_study({"sweep": [{"objective": "vae"}], "settings": {"num_steps": 40}})
+    bar = StudyBar(study, [PackState(pack, "absent", 0, []) for pack in cut(study, 1)])
+    bar.tell("waiting")
+    bar.close()
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert "waiting" in errors.splitlines()
