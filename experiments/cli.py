@@ -88,8 +88,9 @@ def exclude_nondeterministic_operations() -> None:
     """
     if not DETERMINISTIC.value:
         return
-    asked = "--xla_gpu_deterministic_ops=true"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {asked}".strip()
+    asked, given = "--xla_gpu_deterministic_ops=true", os.environ.get("XLA_FLAGS", "")
+    if not given.endswith(asked):  # once: these flags name the programs that are kept on disk
+        os.environ["XLA_FLAGS"] = f"{given} {asked}".strip()
 
 
 def _use_every_core() -> None:

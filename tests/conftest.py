@@ -3,10 +3,15 @@
 import os
 import tempfile
 
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
-)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# A program is kept under the flags that it was compiled with, so all processes have the same ones,
+# each once; the drivers ask for the second, which a CPU ignores.
+if "--xla_force_host_platform_device_count=2" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+    )
+if os.environ["JAX_PLATFORMS"] == "cpu" and "deterministic_ops" not in os.environ["XLA_FLAGS"]:
+    os.environ["XLA_FLAGS"] += " --xla_gpu_deterministic_ops=true"
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # processes share a GPU
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "agg")

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
@@ -53,6 +54,30 @@ def test_a_core_of_another_task_is_no_device():
         text=True,
     )
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("", "--xla_gpu_deterministic_ops=true"),
+        ("--a", "--a --xla_gpu_deterministic_ops=true"),
+        (  # a later flag may have taken it back
+            "--xla_gpu_deterministic_ops=true --xla_gpu_deterministic_ops=false",
+            "--xla_gpu_deterministic_ops=true --xla_gpu_deterministic_ops=false"
+            " --xla_gpu_deterministic_ops=true",
+        ),
+    ],
+)
+def test_the_same_bits_are_asked_for_once(monkeypatch, given, expected):
+    monkeypatch.setenv("XLA_FLAGS", given)
+    monkeypatch.setattr(cli, "DETERMINISTIC", types.SimpleNamespace(value=True))
+    for _ in range(2):
+        cli.exclude_nondeterministic_operations()
+        assert os.environ["XLA_FLAGS"] == expected
+    monkeypatch.setenv("XLA_FLAGS", given)
+    monkeypatch.setattr(cli, "DETERMINISTIC", types.SimpleNamespace(value=False))
+    cli.exclude_nondeterministic_operations()
+    assert os.environ["XLA_FLAGS"] == given
 
 
 # Busy with something, in a folder that is to be cleaned up; arguments: with what, seconds for it.
