@@ -6,6 +6,8 @@ JAX    ?= cpu
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready-$(JAX)
 
+CUDA   := $(VENV)/cuda/.ready# JAX's plugin and the compiler, without the libraries that a GPU needs
+
 EXTRAS_cpu  := dev
 EXTRAS_cuda := dev,cuda
 EXTRAS      := $(EXTRAS_$(JAX))
@@ -16,7 +18,7 @@ FLAGS = $(if $(DATASET),--dataset=$(DATASET)) $(if $(DATA_DIR),--data_dir=$(DATA
         $(if $(SEED),--seed=$(SEED)) $(if $(STEPS),--num_steps=$(STEPS)) \
         $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
 
-.PHONY: help install train sweep whitedot evaluate report test test-slow check lint format types benchmark docs docs-serve wheel-check clean
+.PHONY: help install train sweep whitedot evaluate report test test-slow check lint format types benchmark docs docs-serve wheel-check gpu-compile clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -85,6 +87,15 @@ docs-serve: docs  ## show it, and follow changes
 
 wheel-check: install  ## build a wheel and use it in an environment of its own
 	$(BIN)/python -m pytest -n 0 -m slow tests/test_wheel.py
+
+gpu-compile: $(CUDA)  ## compile every program for NVIDIA GPUs, which need not be there
+	PYTHONPATH=$(dir $(CUDA)) JAX_PLATFORMS=cpu $(BIN)/python -m pytest --dist load tests/test_gpu_compilation.py
+
+$(CUDA): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	  --target $(dir $@) --constraint constraints.txt \
+	  jax-cuda12-plugin jax-cuda12-pjrt nvidia-cuda-nvcc-cu12
+	@touch $@
 
 clean:  ## remove the environment and caches; runs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
