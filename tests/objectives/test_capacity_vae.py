@@ -31,16 +31,20 @@ def loss_of(objective, setting, gamma, capacity):
     model, params, batch = setting
     given = objective.Coefficients(jnp.float32(gamma), jnp.float32(capacity))
 
-    def loss(params):
+    def loss(params, given):
         return objective.loss(params, (), model, batch, given, KEY)
 
-    return jax.value_and_grad(loss, has_aux=True)(params)
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))(params, given)
+
+
+def elbo_of(setting):
+    model, params, batch = setting
+    return jax.jit(lambda params, x: evaluate_elbo(params, model, x, KEY))(params, batch.x[0])
 
 
 def twin(setting, gamma, capacity, *, per_sample):
     """The loss in float64 NumPy, from the posterior and the distortion."""
-    model, params, batch = setting
-    elbo = evaluate_elbo(params, model, batch.x[0], KEY)
+    elbo = elbo_of(setting)
     mean, log_variance = (np.asarray(a, np.float64) for a in elbo.posterior)
     kl = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance)  # [B, D]
     rates = kl.sum(axis=1)
@@ -80,7 +84,7 @@ def test_without_capacity_it_is_beta_vae(setting, per_sample):
     def loss(params):
         return beta_vae.loss(params, (), model, batch, given, KEY)[0]
 
-    expected, expected_grads = jax.value_and_grad(loss)(params)
+    expected, expected_grads = jax.jit(jax.value_and_grad(loss))(params)
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4 * np.abs(b).max() + 1e-7),
@@ -90,9 +94,8 @@ def test_without_capacity_it_is_beta_vae(setting, per_sample):
 
 
 def test_above_the_rate_the_capacity_reverses_its_sign(setting):
-    model, params, batch = setting
     objective = OBJECTIVES["capacity_vae"]()
-    elbo = evaluate_elbo(params, model, batch.x[0], KEY)
+    elbo = elbo_of(setting)
     rate = float(jnp.sum(jnp.mean(gaussian.kl_per_latent(elbo.posterior), axis=0)))
     (below, _), _ = loss_of(objective, setting, 2.0, rate - 1)
     (above, _), _ = loss_of(objective, setting, 2.0, rate + 1)
