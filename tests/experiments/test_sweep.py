@@ -418,7 +418,8 @@ def test_a_count_that_memory_does_not_hold_is_refused_before_the_plan(
 
 def test_what_is_measured_stands_in_the_plan(tmp_path, monkeypatch):
     monkeypatch.setattr("betavae_jax.study.measure._SECONDS_TIMED", 0.01)
-    shape = {"batch_size": 8, "num_latents": 2, "network": "mlp", "seed": [0, 1, 2]}
+    shape = {"batch_size": 8, "num_latents": 2, "network": "mlp", "seed": [0, 1, 2],
+             "network_settings": {"widths": "8", "decoder_widths": "8"}}  # fmt: skip
     study = make_study({"sweep": [{"objective": "vae"}], "settings": shape, "metrics": ["none"]})
     _, plan = planning.plan_study(tmp_path / "study", study)
     assert plan.runs_per_device == 2  # three seeds on two devices
