@@ -13,6 +13,7 @@ factor left out, so each is differentiated by the other two. Forward mode is not
 
 import functools
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -28,12 +29,20 @@ _LONGEST_RUN = 128  # channels of the neighbours in a row that it multiplies at 
 _MOST_SPLITS = 16  # programs that share its sum over a batch
 _WARPS = 4
 _STAGES = 3  # loads under way beside a product, and one
+_LEAST_CAPABILITY = 8.0  # Ampere: Triton's
 _CHANNELS = (16, 32, 64)  # Triton: powers of two, from 16 on; 128 do not fit a processor
 
 
 def supports(channels: int, features: int) -> bool:
     """Says whether there are kernels for so many input and output channels."""
     return channels in _CHANNELS and features in _CHANNELS
+
+
+def run_on(device: jax.Device) -> bool:
+    """Says whether they are compiled for a device, or are interpreted on it: on a CPU."""
+    capability = str(getattr(device, "compute_capability", ""))
+    nvidia = re.fullmatch(r"\d+\.\d+", capability)  # AMD's is gfx90a and the like
+    return device.platform == "cpu" or bool(nvidia and float(capability) >= _LEAST_CAPABILITY)
 
 
 @jax.custom_vjp

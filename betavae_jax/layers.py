@@ -41,8 +41,6 @@ _KERNEL_SIZE = 4
 # Measured on two CPU cores, batch 64, forward and backward: gathering takes a third of the
 # time at 1 channel, seven tenths at 3, and as long or half as long again at 4.
 _MOST_GATHERED_CHANNELS = 3
-
-
 _AUTO = {"cpu": "split_matmul", "gpu": "matmul"}  # by platform, as measured; matmul elsewhere
 
 
@@ -107,8 +105,13 @@ def transposed_convolution(x: Array, kernel: Array, form: str = "auto") -> Array
 
 
 def check_form(form: str) -> None:
-    """Refuses a form of convolution that is neither `auto` nor in `FORMS`."""
+    """Refuses a form of convolution that is unknown, or that this device cannot compute."""
     check_name("convolution", form, ["auto", *FORMS])
+    if form == "kernels" and not kernels.run_on(jax.devices()[0]):
+        raise InputError(
+            "expected an NVIDIA GPU of compute capability 8.0 or more for the convolution "
+            f"kernels; got {jax.devices()[0].device_kind}"
+        )
 
 
 def choose_form(form: str) -> str:

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import types
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from betavae_jax.layers import (
     FORMS,
     Convolution,
     TransposedConvolution,
+    check_form,
     convolution,
     transposed_convolution,
 )
@@ -153,6 +155,31 @@ def test_kernels_are_compiled_for_a_gpu_and_nothing_is_gathered():
 def test_an_unknown_form_is_refused():
     with pytest.raises(InputError, match="convolution to be one of auto, kernels"):
         convolution(jnp.zeros((1, 4, 4, 3)), jnp.zeros((4, 4, 3, 5)), "fft")
+
+
+@pytest.mark.parametrize(
+    ("platform", "capability", "refused"),
+    [
+        ("cpu", None, False),
+        ("gpu", "8.0", False),
+        ("gpu", "10.0", False),
+        ("gpu", "7.5", True),
+        ("gpu", "gfx90a", True),
+        ("tpu", None, True),
+    ],
+)
+def test_kernels_are_refused_where_they_cannot_be_compiled(
+    monkeypatch, platform, capability, refused
+):
+    known = {} if capability is None else {"compute_capability": capability}
+    device = types.SimpleNamespace(platform=platform, device_kind="its kind", **known)
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    check_form("matmul")
+    if refused:
+        with pytest.raises(InputError, match=r"capability 8\.0 or more .* got its kind"):
+            check_form("kernels")
+    else:
+        check_form("kernels")
 
 
 def test_one_pixel_draws_the_kernel():
