@@ -44,7 +44,8 @@ def fit_directory(
       Where training ended. `results.json` is gone if a step was taken: it was of another state.
 
     Raises:
-      InputError: If the directory is already past the wished number of steps.
+      InputError: If the directory is already past the wished number of steps, or the memory of a
+        CPU does not hold the program; what stood in it stands still.
       CheckpointError: If a checkpoint cannot be written, or none can be read.
     """
     settings = experiment.settings
@@ -60,12 +61,15 @@ def fit_directory(
         raise
     cut_log(workdir / LOG, step)
     events = no_events()
-    if step < settings.num_steps:
-        for name in (RESULTS, REPORT):
+    if step < settings.num_steps and settings.tensorboard:
+        purge_step = step + 1 if start else None
+        events = open_events(workdir, num_runs(experiment.runs), purge_step=purge_step)
+
+    def after_chunk(step: int) -> None:
+        for name in (RESULTS, REPORT):  # of an earlier state, before the next is saved
             (workdir / name).unlink(missing_ok=True)
-        if settings.tensorboard:
-            purge_step = step + 1 if start else None
-            events = open_events(workdir, num_runs(experiment.runs), purge_step=purge_step)
+        on_chunk(step)
+
     try:
         return fit(
             program,
@@ -76,7 +80,7 @@ def fit_directory(
             log_every=settings.log_every,
             checkpoint_every=settings.checkpoint_every,
             hooks=_hooks(experiment, program, workdir, checkpoints.save, events)._replace(
-                on_chunk=on_chunk
+                on_chunk=after_chunk
             ),
             show_progress=show_progress,
         )

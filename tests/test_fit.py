@@ -206,11 +206,23 @@ def test_a_directory_past_the_wished_steps_is_refused(make_experiment, small, tm
         fit_directory(fewer, small[1], tmp_path, show_progress=False)
 
 
-def test_a_stale_result_is_removed_before_the_first_step(make_experiment, small, tmp_path):
-    experiment = small[0]
-    (tmp_path / "results.json").write_text("{}")
-    fit_directory(experiment, small[1], tmp_path, show_progress=False)
-    assert not (tmp_path / "results.json").exists()
+def test_a_stale_result_is_gone_before_another_state_is_saved(small, tmp_path, monkeypatch):
+    experiment, results = small[0], tmp_path / "results.json"
+    results.write_text("{}")
+    stood = []
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "betavae_jax.fit_directory.append_log", lambda *_: stood.append(results.exists())
+        )
+        fit_directory(experiment, small[1], tmp_path, show_progress=False)
+    assert stood == [False]  # at step 30
+    results.write_text("{}")
+    more = experiment._replace(settings=experiment.settings._replace(num_steps=40))
+    monkeypatch.setattr("betavae_jax.memory.available_bytes", lambda: 1_000)
+    monkeypatch.setattr("betavae_jax.memory._SECONDS_TO_SETTLE", (0.0,))
+    with pytest.raises(TooLargeError):
+        fit_directory(more, small[1], tmp_path, show_progress=False)
+    assert results.exists()  # no step was taken
 
 
 def test_the_log_is_cut_at_the_checkpoint(small, tmp_path):
