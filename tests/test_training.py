@@ -124,7 +124,7 @@ def test_the_compilation_counter_counts(counted_compilations):
 
 
 def test_compiled_text_is_free_of_collectives_and_of_data(make_experiment):
-    experiment = make_experiment(coefficients={"beta": [1.0, 4.0]})
+    experiment = make_experiment(coefficients={"beta": [1.0, 4.0, 16.0]}, seed=[0])
     session = Session(experiment, num_devices=2)
     lowered = session.program.advance.lower(
         session.carry, session.settings, session.arrays, session.count(1)
@@ -155,7 +155,7 @@ def test_the_carry_is_donated(make_experiment):
 def test_a_run_that_blows_up_freezes_alone(make_experiment):
     experiment = make_experiment(learning_rate=[5e-4, 1e30], seed=[0, 1], **DENSE)
     both = Session(experiment).advance(10).fetch()
-    calm = make_experiment(learning_rate=[5e-4], seed=[0, 1], **DENSE)
+    calm = make_experiment(learning_rate=[5e-4, 1e-3], seed=[0, 1], **DENSE)
     calm = Session(calm).advance(10).fetch()
     assert_equal_bits(run_of(both, 0), run_of(calm, 0))
     assert_equal_bits(run_of(both, 1), run_of(calm, 1))
@@ -182,8 +182,8 @@ def test_failing_terms_survive_a_report(make_experiment):
 
 
 def test_vae_is_beta_vae_at_one(make_experiment):
-    beta = Session(make_experiment(coefficients={"beta": [1.0]})).advance(10).fetch()
-    plain = Session(make_experiment(objective="vae")).advance(10).fetch()
+    beta = Session(make_experiment(coefficients={"beta": [1.0]}, **DENSE)).advance(10).fetch()
+    plain = Session(make_experiment(objective="vae", **DENSE)).advance(10).fetch()
 
     def close(a, b):
         assert np.linalg.norm(a - b) <= 1e-6 * np.linalg.norm(b)
@@ -192,9 +192,9 @@ def test_vae_is_beta_vae_at_one(make_experiment):
 
 
 def test_vectorised_runs_agree_to_1e_5(make_experiment):
-    experiment = make_experiment(coefficients={"beta": [1.0, 4.0]}, seed=[0, 1])
+    experiment = make_experiment(coefficients={"beta": [1.0, 4.0, 16.0]}, seed=[0, 1])
     loop = Session(experiment).advance(5).fetch()
-    together = Session(experiment, vectorized_runs=4).advance(5).fetch()
+    together = Session(experiment, vectorized_runs=6).advance(5).fetch()
 
     def close(a, b):
         assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
@@ -289,8 +289,8 @@ def test_clipping_bounds_the_update_and_leaves_the_term(make_experiment):
             experiment.model, sgd, experiment.splits.train, 8, clip_norm=clip_norm
         )
         after, terms = jax.jit(step)(state, settings, experiment.splits.train.arrays)
-        moved = jax.tree.map(jnp.subtract, after.params, state.params)
-        norms[clip_norm] = float(optax.tree.norm(moved))
+        moved = jax.tree.map(np.subtract, *jax.device_get((after.params, state.params)))
+        norms[clip_norm] = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(moved)))
         np.testing.assert_allclose(terms.extras["grad_norm"], norms[None], rtol=1e-5)
     assert norms[None] > 1
     np.testing.assert_allclose(norms[0.5], 0.5, rtol=1e-5)
