@@ -84,6 +84,7 @@ def sample_aggregate(codes: Codes) -> np.ndarray:
     return np.asarray(mean + np.exp(0.5 * np.clip(log_variance, -40, 40)) * noise)
 
 
+@np.errstate(invalid="ignore")  # codes of a run that blew up may be infinite
 def decode_pictures(coder: Coder, params: Params, codes: Codes, kl: np.ndarray) -> Pictures:
     """Decodes what the figures of one run show.
 

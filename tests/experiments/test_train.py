@@ -404,8 +404,13 @@ def test_a_population_reports_every_run(invoke, tmp_path):
     assert "Infinity" not in text
 
 
-def test_every_run_failing_is_trouble(invoke, tmp_path):
-    arguments = [*SMALL, "--num_steps=40", "--learning_rate=1e30", f"--workdir={tmp_path / 'a'}"]
+DENSE = [flag for flag in SMALL if "channels" not in flag]
+DENSE += ["--network=mlp", "--network_decoder_widths=16"]
+
+
+@pytest.mark.parametrize("network", [SMALL, DENSE])  # codes of the second become infinite
+def test_every_run_failing_is_trouble(invoke, tmp_path, network):
+    arguments = [*network, "--num_steps=40", "--learning_rate=1e30", f"--workdir={tmp_path / 'a'}"]
     for _ in range(2):  # and again, from the checkpoint
         code, output, _ = invoke(*arguments)
         assert code == 1
