@@ -91,7 +91,7 @@ wheel-check: install  ## build a wheel and use it in an environment of its own
 gpu-compile: $(CUDA)  ## compile every program for NVIDIA GPUs, which need not be there
 	PYTHONPATH=$(dir $(CUDA)) JAX_PLATFORMS=cpu $(BIN)/python -m pytest --dist load tests/test_gpu_compilation.py
 
-$(CUDA): $(READY)
+$(CUDA): constraints.txt | $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 	  --target $(dir $@) --constraint constraints.txt \
 	  jax-cuda12-plugin jax-cuda12-pjrt nvidia-cuda-nvcc-cu12

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+VERSION = 2  # of the order in which they sum: it is part of what a run's bits depend on
 _TAPS = 4  # kernel rows, and columns
 _TILE = 16_384  # bytes of the pixels of one product, several of which share a processor
 _FEWEST_ROWS, _MOST_ROWS = 64, 128  # pixels of one product; the matrix units take 64 at once
@@ -33,9 +34,11 @@ _LEAST_CAPABILITY = 8.0  # Ampere: Triton's
 _CHANNELS = (16, 32, 64)  # Triton: powers of two, from 16 on; 128 do not fit a processor
 
 
-def supports(channels: int, features: int) -> bool:
-    """Says whether there are kernels for so many input and output channels."""
-    return channels in _CHANNELS and features in _CHANNELS
+def supports(image: tuple[int, ...], features: int) -> bool:
+    """Says whether there are kernels for images `[B, H, W, C]` of features `[B, H/2, W/2, F]`."""
+    *pixels, channels = image
+    most = math.prod(pixels) * max(channels, features)  # of which each has a number of 32 bits
+    return channels in _CHANNELS and features in _CHANNELS and most < 2**31
 
 
 def run_on(device: jax.Device) -> bool:
@@ -145,7 +148,7 @@ def _call(
 
 def _divide(number: Array, divisor: int) -> tuple[Array, Array]:
     """Quotient and remainder of numbers that are not negative, in an instruction or two each."""
-    by = jnp.int32(divisor)
+    by = lax.full_like(number, divisor)
     return lax.div(number, by), lax.rem(number, by)
 
 

@@ -95,10 +95,10 @@ def transposed_convolution(x: Array, kernel: Array, form: str = "auto") -> Array
     # the kernel mirrored, with the channels' roles exchanged.
     mirrored = kernel[::-1, ::-1].swapaxes(2, 3).astype(dtype)
     form = choose_form(form)
-    if form == "kernels" and kernels.supports(features, channels):
+    image = jax.ShapeDtypeStruct((batch, 2 * height, 2 * width, features), dtype)
+    if form == "kernels" and kernels.supports(image.shape, channels):
         return kernels.spread(x.astype(dtype), mirrored)
     form = "matmul" if form == "kernels" else form
-    image = jax.ShapeDtypeStruct((batch, 2 * height, 2 * width, features), dtype)
     transpose = jax.linear_transpose(lambda image: convolution(image, mirrored, form), image)
     (y,) = transpose(x.astype(dtype))
     return y
@@ -107,10 +107,10 @@ def transposed_convolution(x: Array, kernel: Array, form: str = "auto") -> Array
 def check_form(form: str) -> None:
     """Refuses a form of convolution that is unknown, or that this device cannot compute."""
     check_name("convolution", form, ["auto", *FORMS])
-    if form == "kernels" and not kernels.run_on(jax.devices()[0]):
+    if form == "kernels" and not kernels.run_on(device := jax.local_devices()[0]):
         raise InputError(
-            "expected an NVIDIA GPU of compute capability 8.0 or more for the convolution "
-            f"kernels; got {jax.devices()[0].device_kind}"
+            "expected an NVIDIA GPU of compute capability 8.0 or more for the convolution kernels; "
+            f"got {device.device_kind} (another --network_convolution, or JAX_PLATFORMS=cpu)"
         )
 
 
@@ -128,7 +128,7 @@ def _multiply(filter_pairs: Form, x: Array, kernel: Array) -> Array:
 
 def _load_in_place(x: Array, kernel: Array) -> Array:
     """`convolution` by a kernel of our own where there is one for the channels."""
-    supported = kernels.supports(*kernel.shape[2:])
+    supported = kernels.supports(x.shape, kernel.shape[-1])
     return kernels.correlate(x, kernel) if supported else FORMS["matmul"](x, kernel)
 
 

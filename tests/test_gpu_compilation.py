@@ -27,11 +27,11 @@ pytest.importorskip(
     "jax_plugins.xla_cuda12", reason="no compiler for NVIDIA GPUs (make gpu-compile brings it)"
 )
 
-# Compute capability, processors, and shared memory of a block and of a processor, in bytes:
+# Compute capability, processors, threads of one, and shared memory of a block and of one, in bytes:
 # CUDA C++ Programming Guide, "Technical Specifications per Compute Capability".
 GPUS = {
-    "H100": (9, 0, 132, 232_448, 233_472),
-    "RTX 4090": (8, 9, 128, 101_376, 102_400),
+    "H100": (9, 0, 132, 2048, 232_448, 233_472),
+    "RTX 4090": (8, 9, 128, 1536, 101_376, 102_400),
 }
 DETERMINISTIC = {"xla_gpu_deterministic_ops": True}  # as the drivers compile
 COLLECTIVES = re.compile(
@@ -41,7 +41,7 @@ COLLECTIVES = re.compile(
 
 @functools.cache
 def devices(gpu, count=1):
-    major, minor, processors, block, processor = GPUS[gpu]
+    major, minor, processors, threads, block, processor = GPUS[gpu]
     described = f"""
       gpu_device_info {{
         cuda_compute_capability {{ major: {major} minor: {minor} }}
@@ -51,7 +51,7 @@ def devices(gpu, count=1):
         shared_memory_per_core: {processor}
         threads_per_warp: 32
         threads_per_block_limit: 1024
-        threads_per_core_limit: 1536
+        threads_per_core_limit: {threads}
         registers_per_block_limit: 65536
         registers_per_core_limit: 65536
         block_dim_limit_x: 2147483647
@@ -119,10 +119,8 @@ def check_kernels(gpu, channels, features, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_kernels_of_all_channels_fit_the_smallest_processors(dtype):
-    channels = [n for n in range(1, 257) if kernels.supports(n, n)]
-    assert channels
-    for large, small in itertools.product(channels, channels):
-        assert kernels.supports(large, small)
+    for large, small in itertools.product((16, 32, 64), repeat=2):
+        assert kernels.supports((3, 6, 10, large), small)
         check_kernels("RTX 4090", large, small, dtype)
 
 

@@ -13,6 +13,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from betavae_jax.checks import InputError
+from betavae_jax.kernels import supports
 from betavae_jax.layers import (
     FORMS,
     Convolution,
@@ -143,6 +144,20 @@ def test_second_derivatives_of_the_kernels_are_those_of_matrix_products():
     assert_close(*both(kernel))
 
 
+def test_kernels_take_32_bits_for_indices_where_64_are_the_default():
+    x, kernel = draw(0, (2, 4, 6, 16), (4, 4, 16, 16))
+    expected = value_and_gradients(functools.partial(convolution, form="matmul"), x, kernel)
+    with jax.enable_x64(True):
+        actual = value_and_gradients(functools.partial(convolution, form="kernels"), x, kernel)
+    jax.tree.map(assert_close, actual, expected)
+
+
+def test_no_kernel_has_more_numbers_than_32_bits_count():
+    assert supports((2**14, 64, 64, 16), 16)  # 2³⁰ numbers
+    assert not supports((2**15, 64, 64, 16), 16)
+    assert not supports((2**14, 64, 64, 16), 64)
+
+
 def test_kernels_are_compiled_for_a_gpu_and_nothing_is_gathered():
     x, kernels = draw(0, (4, 32, 32, 32), (2, 4, 4, 32, 64))
     program = jax.jit(jax.vmap(lambda k: value_and_gradients(
@@ -173,7 +188,7 @@ def test_kernels_are_refused_where_they_cannot_be_compiled(
 ):
     known = {} if capability is None else {"compute_capability": capability}
     device = types.SimpleNamespace(platform=platform, device_kind="its kind", **known)
-    monkeypatch.setattr(jax, "devices", lambda: [device])
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
     check_form("matmul")
     if refused:
         with pytest.raises(InputError, match=r"capability 8\.0 or more .* got its kind"):

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from betavae_jax import kernels
 from betavae_jax.data.vectors import VectorArrays
 from betavae_jax.layers import choose_form
 from betavae_jax.runs.leaves import sha256_of_tree
@@ -52,16 +53,22 @@ def describe_program(
     """
     machine = describe_machine(deterministic=deterministic)
     arrays = experiment.splits.train.arrays
-    form = experiment.settings.network_settings.get("convolution")
+    form = _name_form(experiment.settings.network_settings.get("convolution"))
     return {
         **{name: machine[name] for name in ("format", "versions", "device_kind")},
         "vectorized_runs": vectorized_runs,
         "deterministic": machine["deterministic"],
         "data_sha256": sha256_of_tree(arrays),
         "x_shape": list(data_shape(experiment.splits.train)),
-        **({"convolution": choose_form(form)} if form else {}),  # `auto` is not a form
+        **({"convolution": form} if form else {}),
         **({"standardized": _moments(arrays)} if isinstance(arrays, VectorArrays) else {}),
     }
+
+
+def _name_form(form: str | None) -> str | None:
+    """The form that is meant, for `auto` is none, and the version of the one that has versions."""
+    chosen = choose_form(form) if form else None
+    return f"{chosen} {kernels.VERSION}" if chosen == "kernels" else chosen
 
 
 def _moments(arrays: VectorArrays) -> dict[str, list[float]]:

@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from betavae_jax import kernels
 from betavae_jax.checks import InputError
 from betavae_jax.data import DATASETS, dataset_settings
 from betavae_jax.likelihoods import LIKELIHOODS
@@ -278,6 +279,8 @@ def test_the_description_of_a_program(make_experiment):
     assert program["x_shape"] == [16, 16, 1]
     assert program["convolution"] == "split_matmul"  # on the CPU; the settings say `auto`
     assert "convolution" not in describe_program(make_experiment(network="mlp"), 1)
+    own = describe_program(make_experiment(network_settings={"convolution": "kernels"}), 1)
+    assert own["convolution"] == f"kernels {kernels.VERSION}"
     assert {"jax", "jaxlib", "flax", "optax", "numpy"} <= set(program["versions"])
     assert program == describe_program(make_experiment(seed=[5], num_latents=2), 1)
     brighter = make_experiment(data={"image_size": 16, "blob_grid": 8, "blob_margin": 3.0})
