@@ -65,10 +65,12 @@ def fit_directory(
         purge_step = step + 1 if start else None
         events = open_events(workdir, num_runs(experiment.runs), purge_step=purge_step)
 
-    def after_chunk(step: int) -> None:
-        for name in (RESULTS, REPORT):  # of an earlier state, before the next is saved
-            (workdir / name).unlink(missing_ok=True)
-        on_chunk(step)
+    stale = [REPORT, RESULTS]  # of an earlier state; gone before the next is saved
+
+    def after_chunk(done: int) -> None:
+        while stale:
+            (workdir / stale.pop()).unlink(missing_ok=True)
+        on_chunk(done)
 
     try:
         return fit(

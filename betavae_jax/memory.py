@@ -3,9 +3,10 @@
 An accelerator says that it ran out of memory; on a CPU the kernel kills the process.
 """
 
+import os
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,16 +15,24 @@ from betavae_jax.checks import InputError
 
 _BYTES_A_GIGABYTE = 1e9
 _EXHAUSTED = "RESOURCE_EXHAUSTED"
+_OF_A_KERNEL = "Shared memory"  # on the chip: no smaller program would fit
+_VARIABLE = "BETAVAE_CHECK_MEMORY"  # 0: nothing is checked
 _SECONDS_TO_SETTLE = (0.0, 0.5, 1.5)  # what has just been freed goes back within these
 
 
 class TooLargeError(InputError):
     """Memory does not hold a program."""
 
+    def where_others_are_refused(self) -> InputError:
+        """The same, of a directory in which something stands already."""
+        return InputError(f"{self}; another batch_size or number of runs needs another --workdir")
+
 
 def ran_out_of_memory(error: Exception) -> bool:
-    """Whether XLA gave up for want of memory."""
-    return isinstance(error, jax.errors.JaxRuntimeError) and _EXHAUSTED in str(error)
+    """Whether XLA gave up for want of a device's memory."""
+    if not isinstance(error, jax.errors.JaxRuntimeError):
+        return False
+    return _EXHAUSTED in str(error) and _OF_A_KERNEL not in str(error)
 
 
 class _Group(NamedTuple):
@@ -33,11 +42,24 @@ class _Group(NamedTuple):
     limit: str
     used: str
     cached: tuple[str, ...]  # counted as used, and given back when it is wanted
+    swap_limit: str = ""
+    swap_used: str = ""
 
 
+class _Left(NamedTuple):
+    """Bytes that something leaves to a process; None where it sets no limit."""
+
+    memory: int | None
+    swap: int | None
+
+
+_UNLIMITED = 2**60  # the first version says no limit by a number
+# The first version limits swap together with memory, if at all: none is counted there.
 _FIRST = _Group("memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
                 ("total_active_file", "total_inactive_file"))  # fmt: skip
-_SECOND = _Group(".", "memory.max", "memory.current", ("active_file", "inactive_file"))
+_SECOND = _Group(".", "memory.max", "memory.current",
+                 ("active_file", "inactive_file", "slab_reclaimable"),
+                 "memory.swap.max", "memory.swap.current")  # fmt: skip
 
 
 def available_bytes(root: pathlib.Path = pathlib.Path("/")) -> int | None:
@@ -50,13 +72,14 @@ def available_bytes(root: pathlib.Path = pathlib.Path("/")) -> int | None:
       Bytes, swap included; None where the system does not say.
     """
     machine = _numbers(root / "proc/meminfo")
-    rooms = [*_rooms_of_groups(root)]
-    if "MemAvailable" in machine:
-        rooms.append(machine["MemAvailable"] * 1024)
-    return min(rooms) + machine.get("SwapFree", 0) * 1024 if rooms else None
+    available, swap_free = machine.get("MemAvailable"), machine.get("SwapFree", 0)
+    left = [_Left(available and available * 1024, swap_free * 1024), *_left_by_groups(root)]
+    memory = [each.memory for each in left if each.memory is not None]
+    swap = [each.swap for each in left if each.swap is not None]
+    return min(memory) + min(swap) if memory else None
 
 
-def _rooms_of_groups(root: pathlib.Path) -> Iterator[int]:
+def _left_by_groups(root: pathlib.Path) -> Iterator[_Left]:
     """What is left in the control group of this process, and in each that holds it."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -66,11 +89,21 @@ def _rooms_of_groups(root: pathlib.Path) -> Iterator[int]:
         parts = pathlib.PurePosixPath(path).parts[1:]
         for depth in range(len(parts) + 1):  # in a container, those above may not be shown
             folder = root.joinpath("sys/fs/cgroup", version.folder, *parts[:depth])
-            limit, used = (_text(folder / name).strip() for name in (version.limit, version.used))
-            if limit.isdecimal() and used.isdecimal():  # not "max"
-                cached = _numbers(folder / "memory.stat")
-                given_back = sum(cached.get(name, 0) for name in version.cached)
-                yield max(0, int(limit) - max(0, int(used) - given_back))
+            cached = _numbers(folder / "memory.stat")
+            given_back = sum(cached.get(name, 0) for name in version.cached)
+            memory = _room(folder / version.limit, folder / version.used, given_back)
+            swap = _room(folder / version.swap_limit, folder / version.swap_used)
+            if memory is not None and not _text(folder / version.swap_limit):
+                swap = 0  # the group does not say that it may have any
+            yield _Left(memory, swap)
+
+
+def _room(limit: pathlib.Path, used: pathlib.Path, given_back: int = 0) -> int | None:
+    """Bytes between two numbers in files; None where there is no limit."""
+    most, taken = _text(limit).strip(), _text(used).strip()
+    if not (most.isdecimal() and taken.isdecimal()) or int(most) > _UNLIMITED:  # "max"
+        return None
+    return max(0, int(most) - max(0, int(taken) - given_back))
 
 
 def _numbers(path: pathlib.Path) -> dict[str, int]:
@@ -86,30 +119,30 @@ def _text(path: pathlib.Path) -> str:
         return ""
 
 
-def check_memory(
-    function: Callable[..., Any], arguments: Sequence[Any], devices: Sequence[jax.Device]
-) -> None:
+def check_memory(function: Any, arguments: Sequence[Any], devices: Sequence[jax.Device]) -> None:
     """Raises TooLargeError where a compiled function takes more than a CPU has left.
 
-    The function is compiled here, and not again when it is called.
+    The function is compiled here, and not again when it is called. Where the system does not say
+    what is left, or the environment says BETAVAE_CHECK_MEMORY=0, nothing is checked.
 
     Args:
       function: Of `pmap` or `jit`, over all the devices.
       arguments: What it is about to be called with, placed already.
       devices: Where it runs. Those of a CPU share one memory; on others nothing is checked.
     """
-    room = available_bytes() if devices[0].platform == "cpu" else None
-    if room is None:
+    if devices[0].platform != "cpu" or os.environ.get(_VARIABLE) == "0":
         return
-    compiled: Any = function
-    stats = compiled.lower(*arguments).compile().memory_analysis()
+    stats = function.lower(*arguments).compile().memory_analysis()
     if stats is None:  # its kind of executable does not say
         return
     new_outputs = stats.output_size_in_bytes - stats.alias_size_in_bytes
     needed = (stats.temp_size_in_bytes + new_outputs) * len(devices)
+    jax.block_until_ready(arguments)  # what is still computed takes its memory only then
+    room = 0
     for seconds in _SECONDS_TO_SETTLE:
         time.sleep(seconds)
-        room = available_bytes() or 0
+        said = available_bytes()
+        room = needed if said is None else said
         if needed <= room:
             return
     raise TooLargeError(_say_too_large(needed, room, len(devices)))
@@ -124,6 +157,7 @@ def _say_too_large(needed: int, room: int, num_devices: int) -> str:
         helps += f"; JAX_NUM_CPU_DEVICES={fitting} trains {fitting} at a time"
     gigabytes, left = needed / _BYTES_A_GIGABYTE, room / _BYTES_A_GIGABYTE
     return (
-        f"expected {gigabytes:.1f} GB of memory, which training takes on {num_devices} "
-        f"CPU device{'s' if num_devices > 1 else ''}; got {left:.1f} GB ({helps})"
+        f"expected {gigabytes:.4g} GB of memory, which training takes on {num_devices} "
+        f"CPU device{'s' if num_devices > 1 else ''}; got {left:.4g} GB "
+        f"({helps}; {_VARIABLE}=0 tries all the same)"
     )

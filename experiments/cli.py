@@ -168,8 +168,8 @@ def _drops_exceptions(frame: FrameType | None) -> bool:
 
 
 def _say_exhausted(error: Exception) -> str:
-    said = str(error).partition("\n")[0]
-    return f"expected memory to hold what is computed; got {said} (a smaller batch_size helps)"
+    said, helps = str(error).partition("\n")[0], "; ".join(getattr(error, "__notes__", ()))
+    return f"expected memory to hold what is computed; got {said}{helps and f' ({helps})'}"
 
 
 def _stop(code: int, message: str) -> NoReturn:

@@ -1,7 +1,8 @@
 """Training and evaluating a population in its run directory, from any driver."""
 
+import contextlib
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,19 +12,25 @@ from absl import logging
 from betavae_jax.evaluation import Effort, evaluate, score_population, with_score
 from betavae_jax.fit import Fitted, program_of
 from betavae_jax.fit_directory import fit_directory
+from betavae_jax.memory import TooLargeError, ran_out_of_memory
 from betavae_jax.population import num_runs, take_runs
 from betavae_jax.report import write_report
 from betavae_jax.restore import Population
+from betavae_jax.runs.checkpoints import steps_in
 from betavae_jax.runs.directory import (
+    CHECKPOINTS,
+    CONFIG,
+    LOG,
     RESULTS,
     check_directory,
+    empty_directory,
     locked,
     prepare_directory,
     read_results,
 )
 from betavae_jax.runs.leaves import sha256_of_tree
 from betavae_jax.runs.machine import describe_program
-from betavae_jax.runs.records import write_json
+from betavae_jax.runs.records import read_log, write_json
 from betavae_jax.runs.settings import Experiment, to_config
 from betavae_jax.runs.tensorboard import write_figures
 from betavae_jax.study.ledger import is_scored
@@ -70,7 +77,8 @@ def train_directory(
       Where it ended.
 
     Raises:
-      InputError: If the directory holds another configuration, or is in use.
+      InputError: If the directory holds another configuration, or is in use; or the memory of a
+        CPU does not hold the program. What stood stands then, and nothing else.
     """
     program = program or program_of(experiment)
     described = describe_program(experiment, program.vectorized_runs, deterministic=deterministic)
@@ -81,13 +89,15 @@ def train_directory(
         check_directory(workdir, config, **permissions)  # it may have changed until it was ours
         mine = {"workdir": workdir, "deterministic": deterministic}
         repeat: Mapping[str, Any] = {**mine, **flags_of(experiment.settings)}
+        is_new = overwrite or not (workdir / CONFIG).exists()
         prepare_directory(workdir, config, repeat, overwrite=overwrite)
         if not described["deterministic"]:
             logging.warning("--nodeterministic: resuming will not be bit-exact")
         told = on_chunk or (lambda _step: None)
-        fitted = fit_directory(
-            experiment, program, workdir, show_progress=on_chunk is None, on_chunk=told
-        )
+        with _begun_where_memory_holds(workdir, is_new=is_new):
+            fitted = fit_directory(
+                experiment, program, workdir, show_progress=on_chunk is None, on_chunk=told
+            )
         if not fitted.signal and metrics:
             score_directory(workdir, experiment, program, fitted.carry, metrics, effort or Effort())
         if fitted.signal or read_results(workdir) is not None:
@@ -99,6 +109,25 @@ def train_directory(
                 write_figures(workdir, results["runs"])
         write_json(workdir / RESULTS, results)  # last: where it stands, the report does
         return Trained(program, fitted, results)
+
+
+@contextlib.contextmanager
+def _begun_where_memory_holds(workdir: pathlib.Path, *, is_new: bool) -> Iterator[None]:
+    """Leaves nothing of a run for which memory was too small from the first step on."""
+    try:
+        yield
+    except (TooLargeError, jax.errors.JaxRuntimeError) as error:
+        if not isinstance(error, TooLargeError) and not ran_out_of_memory(error):
+            raise
+        stands = not is_new or steps_in(workdir / CHECKPOINTS) or read_log(workdir / LOG)
+        if not stands:
+            empty_directory(workdir)
+        if isinstance(error, TooLargeError):
+            raise error.where_others_are_refused() if stands else error from None
+        else:
+            elsewhere = " with another --workdir" if stands else ""
+            error.add_note(f"a smaller batch_size{elsewhere} helps")
+            raise
 
 
 def score_directory(

@@ -9,7 +9,7 @@ import jax
 
 from betavae_jax.checks import InputError
 from betavae_jax.evaluation import Effort, encode_drawn
-from betavae_jax.memory import ran_out_of_memory
+from betavae_jax.memory import TooLargeError, ran_out_of_memory
 from betavae_jax.population import take_rows
 from betavae_jax.runs.directory import BusyError, locked
 from betavae_jax.runs.settings import Experiment
@@ -98,6 +98,8 @@ def run_pack(
 def _out_of_memory_in_a_line(study: Study, pack: Pack, program: Program) -> Iterator[None]:
     try:
         yield
+    except TooLargeError as error:
+        raise error.where_others_are_refused() from None
     except jax.errors.JaxRuntimeError as error:
         if not ran_out_of_memory(error):
             raise

@@ -5,13 +5,14 @@ import pathlib
 import jax
 
 from betavae_jax.checks import InputError
-from betavae_jax.population import num_runs
+from betavae_jax.population import num_runs, take_rows
 from betavae_jax.runs.directory import FIGURES, REPORT, locked
 from betavae_jax.runs.settings import Settings
 from betavae_jax.study.effort import check_effort
 from betavae_jax.study.grid import Study, settle_metrics
 from betavae_jax.study.measure import (
     Measured,
+    check_fits,
     choose_count,
     counts_to_try,
     measure_counts,
@@ -31,7 +32,7 @@ from betavae_jax.study.plan import (
     write_study,
 )
 from betavae_jax.study.table import CSV, PARQUET
-from experiments.built import experiment_of, machine_of, say_too_large
+from experiments.built import experiment_of, machine_of, program_for, say_too_large
 
 _OURS = (STUDY, PLAN, PACKS, CSV, PARQUET, FIGURES, REPORT, ".lock")
 _TAKING_TURNS = ("cpu",)  # backends on which one more run of a device needs next to no memory
@@ -83,6 +84,8 @@ def plan_study(
                 tuple(m._asdict() for m in measured),
                 machine_of(deterministic=deterministic),
             )
+            if not measured:
+                _check_largest(study, plan)
             write_study(workdir, study)
             write_plan(workdir, plan)
         else:
@@ -118,7 +121,7 @@ def _read_same_study(workdir: pathlib.Path, study: Study) -> Study | None:
 
 
 def _measure(study: Study, given: int | None) -> list[Measured]:
-    """Measures the sweep that takes the most memory; a given count too, where it may not fit."""
+    """Measures the sweep that takes the most memory; a given count where runs take no turns."""
     backend, devices = jax.default_backend(), jax.local_device_count()
     if given and backend in _TAKING_TURNS:
         return []
@@ -133,6 +136,15 @@ def _measure(study: Study, given: int | None) -> list[Measured]:
     if measured[0].images_per_second is None:
         raise InputError(say_too_large(settings, counts[0]))
     return measured
+
+
+def _check_largest(study: Study, plan: Plan) -> None:
+    """Raises TooLargeError where a CPU does not hold a pack of the sweep that takes the most."""
+    settings, _ = _heaviest(study, plan.runs_per_device)
+    runs = max(pack.num_runs for pack in plan.packs if study.sweeps[pack.sweep] is settings)
+    experiment = experiment_of(settings)
+    largest = experiment._replace(runs=take_rows(experiment.runs, 0, runs))
+    check_fits(largest, program_for(settings, runs))
 
 
 def _choose(study: Study, measured: list[Measured]) -> int:

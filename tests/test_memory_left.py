@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 
 from betavae_jax import memory
-from betavae_jax.memory import TooLargeError, available_bytes, check_memory
+from betavae_jax.memory import (
+    TooLargeError,
+    available_bytes,
+    check_memory,
+    ran_out_of_memory,
+)
 
 MEMINFO = "MemTotal:       2000 kB\nMemAvailable:   1000 kB\nSwapFree:          0 kB\nHuge:   7\n"
 STAT_1 = "cache 9\ntotal_active_file 50\ntotal_inactive_file 25\n"
-STAT_2 = "anon 9\nactive_file 50\ninactive_file 25\n"
+STAT_2 = "anon 9\nactive_file 40\ninactive_file 25\nslab_reclaimable 10\nslab 19\n"
+SWAP = {"proc/meminfo": MEMINFO.replace("     0 kB", "    10 kB")}
 
 
 def write(root, files):
@@ -23,19 +29,50 @@ def write(root, files):
     return root
 
 
-def group(folder, limit, used, *, version):
+def group(folder, limit, used, *, version, swap=None):
     names = {1: ("memory.limit_in_bytes", "memory.usage_in_bytes"),
              2: ("memory.max", "memory.current")}[version]  # fmt: skip
     folder = f"sys/fs/cgroup/{folder}"
     stat = {f"{folder}/memory.stat": {1: STAT_1, 2: STAT_2}[version]}
-    return {
-        f"{folder}/{name}": f"{value}\n" for name, value in zip(names, (limit, used), strict=True)
-    } | stat
+    said = dict(zip(names, (limit, used), strict=True))
+    if swap:
+        said |= {"memory.swap.max": swap[0], "memory.swap.current": swap[1]}
+    return {f"{folder}/{name}": f"{value}\n" for name, value in said.items()} | stat
 
 
 SAID = {
     "a machine alone": ({}, 1_024_000),
-    "swap": ({"proc/meminfo": MEMINFO.replace("     0 kB", "    10 kB")}, 1_034_240),
+    "swap": (SWAP, 1_034_240),
+    "a group with some swap": (
+        {**SWAP, "proc/self/cgroup": "0::/a\n",
+         **group("a", 1000, 400, version=2, swap=(300, 100))},
+        875,
+    ),
+    "a group with all swap": (
+        {**SWAP, "proc/self/cgroup": "0::/a\n",
+         **group("a", 1000, 400, version=2, swap=("max", 100))},
+        10_915,
+    ),
+    "a group without swap, that holds another": (
+        {**SWAP, "proc/self/cgroup": "0::/a/b\n",
+         **group("a/b", 1000, 400, version=2, swap=("max", 0)),
+         **group("a", "max", 400, version=2, swap=(0, 0))},
+        675,
+    ),
+    "a group that does not speak of swap": (
+        {**SWAP, "proc/self/cgroup": "0::/a\n", **group("a", 1000, 400, version=2)},
+        675,
+    ),
+    "swap beside a group of the first version": (
+        {**SWAP, "proc/self/cgroup": "4:memory:/a\n", **group("memory/a", 1000, 300, version=1),
+         **group("memory", 2**63 - 4096, 9, version=1)},
+        775,
+    ),
+    "swap where the first version sets no limit": (
+        {**SWAP, "proc/self/cgroup": "4:memory:/\n",
+         **group("memory", 2**63 - 4096, 9, version=1)},
+        1_034_240,
+    ),
     "a group": (
         {"proc/self/cgroup": "0::/a/b\n", **group("a/b", 1000, 400, version=2)},
         675,  # what is cached goes back
@@ -86,10 +123,10 @@ def test_what_a_process_may_still_take(name, tmp_path):
     assert available_bytes(root) == bytes_left
 
 
-def test_a_system_that_does_not_say_is_asked_nothing(tmp_path, monkeypatch):
+def test_a_system_that_does_not_say_refuses_nothing(outer, tmp_path, monkeypatch):
     assert available_bytes(tmp_path) is None
     monkeypatch.setattr(memory, "available_bytes", lambda: None)
-    check_memory(None, (), jax.devices())
+    check_memory(*outer, jax.devices()[:1])
 
 
 def test_a_group_is_enough(tmp_path):
@@ -123,9 +160,49 @@ def test_a_program_that_does_not_fit_is_refused_in_a_line(outer, monkeypatch):
     with pytest.raises(TooLargeError) as refused:
         check_memory(*outer, jax.devices()[:1])
     assert str(refused.value) == (
-        "expected 0.0 GB of memory, which training takes on 1 CPU device; got 0.0 GB "
-        "(a smaller batch_size)"
+        "expected 0.004 GB of memory, which training takes on 1 CPU device; got 0.003 GB "
+        "(a smaller batch_size; BETAVAE_CHECK_MEMORY=0 tries all the same)"
     )
+    monkeypatch.setenv("BETAVAE_CHECK_MEMORY", "0")
+    check_memory(*outer, jax.devices()[:1])
+
+
+def test_what_each_device_takes_counts(monkeypatch):
+    on_each = jax.pmap(lambda x: jnp.outer(jnp.sin(x), x))  # 4 MB
+    left(monkeypatch, 8_100_000)
+    check_memory(on_each, (jnp.ones((2, 1_000)),), jax.devices())
+    left(monkeypatch, 7_900_000)
+    with pytest.raises(TooLargeError, match=r"expected 0\.008 GB .* on 2 CPU devices"):
+        check_memory(on_each, (jnp.ones((2, 1_000)),), jax.devices())
+
+
+def test_what_is_still_computed_is_waited_for(outer, monkeypatch):
+    done = []
+
+    def ready(arguments):
+        done.append(arguments)
+        return arguments
+
+    def bytes_left():
+        assert done == [outer[1]]
+        return 5_000_000
+
+    monkeypatch.setattr(jax, "block_until_ready", ready)
+    monkeypatch.setattr(memory, "available_bytes", bytes_left)
+    check_memory(*outer, jax.devices()[:1])
+    assert done
+
+
+@pytest.mark.parametrize(
+    ("said", "out"),
+    [
+        ("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.", True),
+        ("RESOURCE_EXHAUSTED: Shared memory size limit exceeded: requested 294912", False),
+        ("INTERNAL: out of luck", False),
+    ],
+)
+def test_a_kernel_that_a_card_refuses_is_not_out_of_memory(said, out):
+    assert ran_out_of_memory(jax.errors.JaxRuntimeError(said)) == out
 
 
 def test_the_devices_share_one_memory_and_fewer_are_advised_where_they_fit(outer, monkeypatch):
@@ -136,7 +213,7 @@ def test_the_devices_share_one_memory_and_fewer_are_advised_where_they_fit(outer
 
 
 def test_what_goes_back_late_is_waited_for(outer, monkeypatch):
-    left(monkeypatch, 3_000_000, 3_000_000, 5_000_000)
+    left(monkeypatch, 3_000_000, 5_000_000)
     check_memory(*outer, jax.devices()[:1])
 
 

@@ -237,12 +237,17 @@ def prepare_directory(
       overwrite: Whether to start anew.
     """
     if overwrite:
-        # The configuration goes last: killed half way, the directory still is a run directory.
-        for name in reversed(_OURS):
-            _remove(workdir / name)
+        empty_directory(workdir)
     lines = [f"--{name}={_flag_value(value)}\n" for name, value in flags.items()]
     (workdir / FLAGS).write_text("".join(lines))
     write_json(workdir / CONFIG, config)
+
+
+def empty_directory(workdir: pathlib.Path) -> None:
+    """Removes all that a run has in a directory, which is locked, but the lock."""
+    # The configuration goes last: killed half way, the directory still is a run directory.
+    for name in reversed(_OURS):
+        _remove(workdir / name)
 
 
 def _remove(path: pathlib.Path) -> None:

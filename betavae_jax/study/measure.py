@@ -163,6 +163,18 @@ def measure_counts(
     return measured
 
 
+def check_fits(experiment: Experiment, program: Program) -> None:
+    """Raises TooLargeError where the memory of a CPU does not hold a program; takes no step.
+
+    Args:
+      experiment: Of as many runs as the program has.
+      program: The program, which is compiled then.
+    """
+    settings = place_runs(experiment.runs, program.devices)
+    with contextlib.closing(feed_of(experiment, program)) as feed:
+        jax.block_until_ready(start_program(program, settings, feed.arrays(0)))
+
+
 def choose_count(measured: Sequence[Measured], wanted: int) -> int:
     """The smallest count within 3 % of the best speed.
 

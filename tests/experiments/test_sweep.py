@@ -416,6 +416,31 @@ def test_a_count_that_memory_does_not_hold_is_refused_before_the_plan(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_cpu_refuses_a_given_count_before_the_plan_and_takes_what_is_advised(
+    invoke, tmp_path, monkeypatch
+):
+    workdir = tmp_path / "study"
+    command = [f"--workdir={workdir}", *SMALL, "--objective=vae,beta_tcvae", "--seed=0,1",
+               "--num_steps=5", "--metrics=none", "--runs_per_device=1"]  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr("betavae_jax.memory.available_bytes", lambda: 10_000)
+        patch.setattr("betavae_jax.memory._SECONDS_TO_SETTLE", (0.0,))
+        code, _, errors = invoke(*command)
+        assert code == 2
+        assert re.fullmatch(r"betavae_jax: expected .* GB \(a smaller batch_size .*\)\n", errors)
+        assert list(tmp_path.iterdir()) == []
+    with monkeypatch.context() as patch:
+        patch.setattr("betavae_jax.memory._SECONDS_TO_SETTLE", (0.0,))
+        answers = iter([1e9, 1e9])  # for the plan; then other processes take it all
+        patch.setattr("betavae_jax.memory.available_bytes", lambda: next(answers, 10_000))
+        code, _, errors = invoke(*command, "--batch_size=7")
+    assert code == 2
+    assert errors.endswith("; another batch_size or number of runs needs another --workdir\n")
+    assert not list(workdir.glob("packs/*"))  # what the pack had written is gone
+    assert invoke(*command, "--batch_size=7")[0] == 0
+    assert (workdir / "study.csv").exists()
+
+
 def test_what_is_measured_stands_in_the_plan(tmp_path, monkeypatch):
     monkeypatch.setattr("betavae_jax.study.measure._SECONDS_TIMED", 0.01)
     shape = {"batch_size": 8, "num_latents": 2, "network": "mlp", "seed": [0, 1, 2],

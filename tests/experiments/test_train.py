@@ -148,24 +148,55 @@ def test_bad_input_ends_in_one_line_and_writes_nothing(
 
 
 def test_memory_that_does_not_hold_a_run_is_refused_in_a_line(invoke, tmp_path, monkeypatch):
-    monkeypatch.setattr("betavae_jax.memory.available_bytes", lambda: 100_000)
-    monkeypatch.setattr("betavae_jax.memory._SECONDS_TO_SETTLE", (0.0,))
-    code, output, errors = invoke(*SMALL, "--seed=0,1,2,3", f"--workdir={tmp_path / 'a'}")
-    assert (code, output) == (2, "")
-    refusal = errors.splitlines()[-1]  # below the progress bar
-    assert re.fullmatch(r"betavae_jax: expected \d+\.\d GB of memory, .*; got .*", refusal)
-    assert not list((tmp_path / "a").glob("checkpoints/*"))
+    command = [*QUICK, "--num_steps=10", f"--workdir={tmp_path / 'a'}"]
+    with monkeypatch.context() as patch:
+        patch.setattr("betavae_jax.memory.available_bytes", lambda: 10_000)
+        patch.setattr("betavae_jax.memory._SECONDS_TO_SETTLE", (0.0,))
+        code, output, errors = invoke(*command)
+        assert (code, output) == (2, "")
+        refusal = errors.splitlines()[-1]  # below the progress bar
+        assert re.fullmatch(
+            r"betavae_jax: expected \S+ GB of memory, .*; got .* GB \(.*\)", refusal
+        )
+        assert list(tmp_path.iterdir()) == []
+    assert invoke(*command, "--batch_size=7")[0] == 0  # as is advised
+    with monkeypatch.context() as patch:
+        patch.setattr("betavae_jax.memory.available_bytes", lambda: 10_000)
+        patch.setattr("betavae_jax.memory._SECONDS_TO_SETTLE", (0.0,))
+        code, _, errors = invoke(*command, "--batch_size=7", "--num_steps=20")
+    assert (code, results_of(tmp_path / "a")[0]["step"]) == (2, 10)
+    assert errors.endswith("; another batch_size or number of runs needs another --workdir\n")
 
 
 def test_memory_that_runs_out_ends_in_a_line(invoke, tmp_path, monkeypatch):
     def exhausted(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory of 1 bytes.\nat: here")
 
-    monkeypatch.setattr("betavae_jax.fit.replicate", exhausted)
-    code, _, errors = invoke(*SMALL, f"--workdir={tmp_path / 'a'}")
+    command = [*QUICK, "--num_steps=10", f"--workdir={tmp_path}"]
+    (tmp_path / ".lock").touch()  # as one that was killed leaves
+    with monkeypatch.context() as patch:
+        patch.setattr("betavae_jax.fit.start_program", exhausted)
+        code, _, errors = invoke(*command)
     assert code == 2
     assert errors.splitlines()[-1].startswith("betavae_jax: expected memory to hold what is compu")
     assert "bytes. (a smaller batch_size helps)" in errors
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert invoke(*command, "--batch_size=7")[0] == 0
+    monkeypatch.setattr("betavae_jax.fit.start_program", exhausted)
+    code, _, errors = invoke(*command, "--batch_size=7", "--num_steps=20")
+    assert "(a smaller batch_size with another --workdir helps)" in errors
+    assert (tmp_path / "config.json").exists()
+
+
+def test_memory_that_runs_out_elsewhere_is_told_without_advice(invoke, tmp_path, monkeypatch):
+    def exhausted(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory of 1 bytes.")
+
+    monkeypatch.setattr("experiments.directory.evaluate", exhausted)
+    code, _, errors = invoke(*QUICK, "--num_steps=10", f"--workdir={tmp_path / 'a'}")
+    assert code == 2
+    assert errors.endswith("Out of memory of 1 bytes.\n")
+    assert list((tmp_path / "a" / "checkpoints").iterdir())
 
 
 @pytest.fixture(scope="module")
