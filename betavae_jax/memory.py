@@ -155,9 +155,13 @@ def _say_too_large(needed: int, room: int, num_devices: int) -> str:
         helps += " or fewer runs"
     if fitting:
         helps += f"; JAX_NUM_CPU_DEVICES={fitting} trains {fitting} at a time"
-    gigabytes, left = needed / _BYTES_A_GIGABYTE, room / _BYTES_A_GIGABYTE
     return (
-        f"expected {gigabytes:.4g} GB of memory, which training takes on {num_devices} "
-        f"CPU device{'s' if num_devices > 1 else ''}; got {left:.4g} GB "
+        f"expected {_gigabytes(needed)} of memory, which training takes on {num_devices} "
+        f"CPU device{'s' if num_devices > 1 else ''}; got {_gigabytes(room)} "
         f"({helps}; {_VARIABLE}=0 tries all the same)"
     )
+
+
+def _gigabytes(number: int) -> str:
+    """Three digits of a number of bytes."""
+    return f"{float(f'{number / _BYTES_A_GIGABYTE:.3g}'):,g} GB"

@@ -212,6 +212,15 @@ def test_the_devices_share_one_memory_and_fewer_are_advised_where_they_fit(outer
         check_memory(*outer, jax.devices()[:2])
 
 
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(0, "0 GB"), (3_141_592, "0.00314 GB"), (22_864_000_000, "22.9 GB"),
+     (26_908_300_000_000, "26,900 GB")],
+)  # fmt: skip
+def test_bytes_are_said_in_three_digits(number, said):
+    assert memory._gigabytes(number) == said
+
+
 def test_what_goes_back_late_is_waited_for(outer, monkeypatch):
     left(monkeypatch, 3_000_000, 5_000_000)
     check_memory(*outer, jax.devices()[:1])
