@@ -24,6 +24,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import contextlib
+import gc
 import pathlib
 
 import jax
@@ -37,6 +38,14 @@ _REFERENCE_DATA = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data
 def pytest_runtest_setup(item):
     if item.get_closest_marker("gpu") and jax.default_backend() == "cpu":
         pytest.skip("no accelerator (set JAX_PLATFORMS=cuda,cpu)")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Lets go of what a file compiled: programs are mappings, of which Linux grants 65,530."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
