@@ -5,7 +5,6 @@ VENV   ?= .venv
 JAX    ?= cpu
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready-$(JAX)
-
 CUDA   := $(VENV)/cuda/.ready# JAX's plugin and the compiler, without the libraries that a GPU needs
 
 EXTRAS_cpu  := dev

@@ -15,13 +15,13 @@ import pytest
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from betavae_jax import kernels
+from betavae_jax import fit, kernels
 from betavae_jax.export import export_run
 from betavae_jax.export.stablehlo import DECODER, ENCODER
+from betavae_jax.fit import program_of
 from betavae_jax.layers import FORMS
 from betavae_jax.objectives import OBJECTIVES
 from betavae_jax.representation import load
-from betavae_jax.training import make_program
 
 pytest.importorskip(
     "jax_plugins.xla_cuda12", reason="no compiler for NVIDIA GPUs (make gpu-compile brings it)"
@@ -74,10 +74,6 @@ def devices(gpu, count=1):
     ).devices
 
 
-def shapes_of(tree, *leading):
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((*leading, *a.shape), a.dtype), tree)
-
-
 def compile_for(gpu, function, *arguments):
     placed = SingleDeviceSharding(devices(gpu)[0])
     jitted = jax.jit(function, in_shardings=placed, out_shardings=placed)
@@ -85,22 +81,14 @@ def compile_for(gpu, function, *arguments):
     return lowered.compile(compiler_options=DETERMINISTIC)
 
 
-def compile_training(experiment, gpu, *, num_devices=1, vectorized_runs):
+def compile_training(experiment, gpu, *, num_devices=1):
     """The program of a population, its runs shared by the devices."""
-    program = make_program(
-        experiment.model,
-        experiment.objective,
-        experiment.splits.train,
-        batch_size=experiment.settings.batch_size,
-        num_latents=experiment.settings.num_latents,
-        devices=tuple(devices(gpu, num_devices)),
-        vectorized_runs=vectorized_runs,
-    )
+    program = program_of(experiment, devices(gpu, num_devices))
     settings = jax.tree.map(
         lambda a: jax.ShapeDtypeStruct((num_devices, len(a) // num_devices), a.dtype),
         experiment.runs,
     )
-    arrays = shapes_of(experiment.splits.train.arrays)
+    arrays = jax.eval_shape(lambda: experiment.splits.train.arrays)
     carry = jax.eval_shape(program.init, settings, arrays)
     count = jax.ShapeDtypeStruct((), np.int32)
     lowered = program.advance.lower(carry, settings, arrays, count)
@@ -149,7 +137,7 @@ def test_a_population_on_two_devices_has_no_collectives_and_one_carry(
         network="conv",
         network_settings={"channels": "16,16", "widths": "16", "convolution": form},
     )
-    carry, compiled = compile_training(experiment, "H100", num_devices=2, vectorized_runs=2)
+    carry, compiled = compile_training(experiment, "H100", num_devices=2)
     text = compiled.as_text()
     assert not COLLECTIVES.search(text)
     assert ("__gpu$xla.gpu.triton" in text) == (form == "kernels")
@@ -162,12 +150,13 @@ def test_every_objective_compiles(make_experiment, objective):
     experiment = make_experiment(
         objective=objective, seed=(0, 1), batch_size=16, network="mlp", network_settings={}
     )
-    _, compiled = compile_training(experiment, "H100", vectorized_runs=2)
+    _, compiled = compile_training(experiment, "H100")
     assert not COLLECTIVES.search(compiled.as_text())
 
 
-def test_runs_in_turn_compile(make_experiment):
-    _, compiled = compile_training(make_experiment(seed=(0, 1)), "H100", vectorized_runs=1)
+def test_runs_in_turn_compile(make_experiment, monkeypatch):
+    monkeypatch.setattr(fit, "default_vectorized_runs", lambda _runs, _devices: 1)
+    _, compiled = compile_training(make_experiment(seed=(0, 1)), "H100")
     assert " conditional(" in compiled.as_text()  # the branch around an update
 
 
