@@ -10,12 +10,12 @@ import numpy as np
 from betavae_jax.checks import InputError
 from betavae_jax.data.vectors import check_vectors
 from betavae_jax.estimator_settings import check_same, run_settings
-from betavae_jax.examples import Scale, as_seen, scale_of, shape_of
+from betavae_jax.examples import as_seen, scale_of, shape_of
 from betavae_jax.in_memory import train_arrays
 from betavae_jax.representation import Representation
 from betavae_jax.runs.settings import AUTO, Settings, to_config
 from betavae_jax.training import Carry
-from betavae_jax.types import Shape
+from betavae_jax.types import Scale, Shape
 
 try:
     from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin

@@ -10,16 +10,9 @@ from betavae_jax.checks import InputError, check_shape
 from betavae_jax.data.resident import check_images
 from betavae_jax.data.vectors import check_vectors, moments
 from betavae_jax.likelihoods import LIKELIHOODS
-from betavae_jax.types import Shape
+from betavae_jax.types import Scale, Shape
 
 _THESE = "what was given"
-
-
-class Scale(NamedTuple):
-    """How examples were standardised; `x * scale + mean` has their own units again."""
-
-    mean: np.ndarray  # [F] of vectors, [C] of images
-    scale: np.ndarray  # likewise
 
 
 def as_array(what: str, values: Any) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from betavae_jax.checks import InputError, check_at_least
 from betavae_jax.coding import Coding, as_key, make_coding, map_rows
-from betavae_jax.examples import Scale, check_codes, check_examples, plain
+from betavae_jax.examples import check_codes, check_examples, plain
 from betavae_jax.factor_codes import (
     FactorCodes,
     check_code,
@@ -23,7 +23,7 @@ from betavae_jax.factor_codes import (
 )
 from betavae_jax.restore import read_run
 from betavae_jax.runs.settings import Settings, from_config
-from betavae_jax.types import Model, Params, Posterior, Shape
+from betavae_jax.types import Model, Params, Posterior, Scale, Shape
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

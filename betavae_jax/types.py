@@ -61,6 +61,13 @@ def draw_uniformly(arrays: Arrays, key: Array, shape: Shape, num_examples: int) 
     return jax.random.randint(key, shape, 0, num_examples)
 
 
+class Scale(NamedTuple):
+    """How examples were standardised; `x * scale + mean` has their own units again."""
+
+    mean: np.ndarray  # [F] of vectors, [C] of images
+    scale: np.ndarray  # likewise
+
+
 class Dataset(NamedTuple):
     """Examples that live on the device.
 
@@ -78,6 +85,7 @@ class Dataset(NamedTuple):
     draw: Callable[[Arrays, Array, Shape, int], Array] = draw_uniformly
     # ^ (arrays, key, shape, num_examples) -> index of that shape
     take: Callable[[Arrays, np.ndarray], Arrays] | tuple[()] = ()  # (arrays, rows [M]) -> arrays
+    scale: Scale | None = None  # of vectors, where they were standardised
 
 
 class Splits(NamedTuple):

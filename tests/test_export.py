@@ -13,7 +13,6 @@ from flax import linen as nn
 import betavae_jax.export as export_module
 from betavae_jax.chain import decoder_chain, encoder_chain
 from betavae_jax.checks import InputError
-from betavae_jax.examples import Scale
 from betavae_jax.export import (
     FORMATS,
     RoundTripError,
@@ -31,7 +30,7 @@ from betavae_jax.representation import Representation
 from betavae_jax.restore import model_of
 from betavae_jax.runs.leaves import flatten_leaves
 from betavae_jax.runs.settings import Settings, resolve
-from betavae_jax.types import Posterior
+from betavae_jax.types import Posterior, Scale
 
 NUM_LATENTS = 3
 SMALL = {"widths": "8", "decoder_widths": "12,8"}

@@ -14,10 +14,9 @@ import betavae_jax as bv
 from betavae_jax import coding
 from betavae_jax.checks import InputError
 from betavae_jax.data import load_dataset
-from betavae_jax.examples import Scale
 from betavae_jax.runs.checkpoints import CheckpointError
 from betavae_jax.runs.settings import Settings, resolve, to_config
-from betavae_jax.types import Posterior
+from betavae_jax.types import Posterior, Scale
 
 GRID, MARGIN, SIZE = 16, 3.5, 16
 
@@ -320,7 +319,8 @@ def test_a_run_that_failed_loads_with_a_warning(run_directory, tmp_path, caplog,
     assert "stopped at step 7" in caplog.text
 
 
-def test_vectors_come_and_go_in_their_own_units(tmp_path, train_run):
+@pytest.mark.parametrize("test_fraction", [0.0, 0.25])
+def test_vectors_come_and_go_in_their_own_units(tmp_path, train_run, test_fraction):
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(64, 5)) * [1, 10, 100, 0, 3] + [0, 5, -300, 8, 1]
     np.save(tmp_path / "vectors.npy", vectors)
@@ -328,6 +328,7 @@ def test_vectors_come_and_go_in_their_own_units(tmp_path, train_run):
         tmp_path / "run",
         dataset="arrays",
         data={"data_dir": str(tmp_path / "vectors.npy")},
+        test_fraction=test_fraction,
         num_latents=2,
         network_settings={"widths": "16", "decoder_widths": "16"},
         num_steps=300,
@@ -335,8 +336,10 @@ def test_vectors_come_and_go_in_their_own_units(tmp_path, train_run):
     (tmp_path / "vectors.npy").unlink()  # how they were standardised stands in the configuration
     representation = bv.load(workdir)
     assert isinstance(representation.scale, Scale)
-    np.testing.assert_allclose(representation.scale.mean, vectors.mean(0), rtol=1e-5, atol=1e-6)
-    expected = vectors.std(0)
+    kept = np.random.default_rng(0).permutation(64)[: round(64 * test_fraction)]
+    learnt = np.delete(vectors, kept, axis=0)
+    np.testing.assert_allclose(representation.scale.mean, learnt.mean(0), rtol=1e-5, atol=1e-6)
+    expected = learnt.std(0)
     expected[3] = 1
     np.testing.assert_allclose(representation.scale.scale, expected, rtol=1e-5)
     rebuilt = representation.reconstruct(vectors)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from betavae_jax.checks import InputError, check_at_least, check_texts
+from betavae_jax.data.vectors import restandardize
 from betavae_jax.grids import all_factors, grid_strides
 from betavae_jax.types import Array, Arrays, Dataset, FactorSpace, Leaf, Shape, Splits
 
@@ -118,7 +119,7 @@ def subset(data: Dataset, rows: np.ndarray) -> Dataset:
 
     space = data.space and FactorSpace(data.space.names, data.space.sizes, full_grid=False)
     arrays = SubsetArrays(data.arrays, np.asarray(rows, np.int32))
-    return Dataset(arrays, gather, factors, space, len(rows), take=take)
+    return Dataset(arrays, gather, factors, space, len(rows), take=take, scale=data.scale)
 
 
 def _split_by_fraction(data: Dataset, fraction: float) -> Splits:
@@ -129,8 +130,7 @@ def _split_by_fraction(data: Dataset, fraction: float) -> Splits:
             f"got {fraction}"
         )
     order = np.random.default_rng(_SPLIT_SEED).permutation(data.num_examples)
-    test, train = np.sort(order[:count]), np.sort(order[count:])
-    return Splits(subset(data, train), subset(data, test))
+    return _split(data, np.sort(order[count:]), np.sort(order[:count]))
 
 
 def _hold_out(data: Dataset, held_out: Sequence[str]) -> Splits:
@@ -152,7 +152,12 @@ def _hold_out(data: Dataset, held_out: Sequence[str]) -> Splits:
             f"{int(out.sum())} of {len(out)}"
         )
     rows = np.arange(data.num_examples)
-    return Splits(subset(data, rows[~out]), subset(data, rows[out]))
+    return _split(data, rows[~out], rows[out])
+
+
+def _split(data: Dataset, train: np.ndarray, test: np.ndarray) -> Splits:
+    data = restandardize(data, train)  # by nothing of what is kept for evaluation
+    return Splits(subset(data, train), subset(data, test))
 
 
 def correlate(data: Dataset, first: str, second: str, sigma: float) -> Dataset:
@@ -209,7 +214,7 @@ def correlate(data: Dataset, first: str, second: str, sigma: float) -> Dataset:
         return data.factors(arrays.base, index)
 
     arrays = CorrelatedArrays(data.arrays, cumulative)
-    return Dataset(arrays, gather, factors, space, data.num_examples, draw=draw)
+    return Dataset(arrays, gather, factors, space, data.num_examples, draw=draw, scale=data.scale)
 
 
 def _known_space(data: Dataset, setting: str) -> FactorSpace:

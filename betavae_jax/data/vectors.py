@@ -9,18 +9,16 @@ import numpy as np
 from betavae_jax.checks import InputError
 from betavae_jax.data.factors import is_grid
 from betavae_jax.data.resident import Part
-from betavae_jax.types import Array, Dataset, FactorSpace, Splits
+from betavae_jax.types import Array, Dataset, FactorSpace, Scale, Splits
 
 _BLOCK = 1 << 22  # numbers that are held in double precision at a time
 
 
 class VectorArrays(NamedTuple):
-    """What the device holds; `vectors * scale + mean` are the values as they were read."""
+    """What the device holds."""
 
-    vectors: Array | np.ndarray  # [N, F] float32
+    vectors: Array | np.ndarray  # [N, F] float32, standardised by the set's scale if it has one
     factors: Array | np.ndarray  # [N, K] int32; K = 0 where none are known
-    mean: Array | np.ndarray  # [F] float32, of the training part
-    scale: Array | np.ndarray  # [F] float32, its standard deviation; 1 where that is 0
 
 
 def gather_vectors(arrays: VectorArrays, index: Array, key: Array) -> Array:
@@ -35,8 +33,8 @@ def vector_factors(arrays: VectorArrays, index: Array) -> Array:
 
 
 def take_vectors(arrays: VectorArrays, rows: np.ndarray) -> VectorArrays:
-    """Restricts the arrays to `[M]` rows, on the host; mean and scale stay."""
-    return arrays._replace(vectors=arrays.vectors[rows], factors=arrays.factors[rows])
+    """Restricts the arrays to `[M]` rows, on the host."""
+    return VectorArrays(arrays.vectors[rows], arrays.factors[rows])
 
 
 def make_vector_splits(
@@ -63,32 +61,60 @@ def make_vector_splits(
             f"expected test examples of the training vectors' shape"
             f" {list(train.images.shape[1:])}; got {list(test.images.shape[1:])} in {test.source}"
         )
-    features = train.images.shape[1]
-    mean, scale = moments(train.images) if standardize else (np.zeros(features), np.ones(features))
-    datasets = [_dataset(p, space, mean, scale) for p in [train, test] if p is not None]
+    scale = Scale(*moments(train.images)) if standardize else None
+    datasets = [_dataset(p, space, scale) for p in [train, test] if p is not None]
     return Splits(train=datasets[0], test=datasets[1] if len(datasets) > 1 else None)
 
 
-def _dataset(part: Part, space: FactorSpace | None, mean: np.ndarray, scale: np.ndarray) -> Dataset:
-    vectors = np.empty(part.images.shape, np.float32)
-    for rows in _blocks(part.images):
+def restandardize(data: Dataset, rows: np.ndarray) -> Dataset:
+    """Standardises the vectors of a set by some of its rows, those that are learnt from.
+
+    Args:
+      data: A set as it was loaded; one that is not of standardised vectors stays as it is.
+      rows: Row numbers `[M]`.
+
+    Raises:
+      InputError: If another row is so far out that float32 cannot hold it then.
+    """
+    before = data.scale
+    if before is None:
+        return data
+    learnt_from = data.arrays.vectors[rows]
+    mean, deviation = moments(learnt_from)
+    constant = learnt_from.min(axis=0) == learnt_from.max(axis=0)  # in its own units then
+    change = Scale(mean, np.where(constant, 1 / before.scale, deviation))
+    vectors = _standardize(data.arrays.vectors, change, "the set")
+    return data._replace(
+        arrays=data.arrays._replace(vectors=vectors),
+        scale=Scale(before.mean + mean * before.scale, before.scale * change.scale),
+    )
+
+
+def _standardize(values: np.ndarray, scale: Scale, source: str) -> np.ndarray:
+    vectors = np.empty(values.shape, np.float32)
+    for rows in _blocks(values):
         with np.errstate(over="ignore"):  # the check below names the file
-            vectors[rows] = (part.images[rows] - mean) / scale
+            vectors[rows] = (values[rows] - scale.mean) / scale.scale
     if not np.isfinite([vectors.min(), vectors.max()]).all():
         raise InputError(
             f"expected values within 1e38 standard deviations of the training part in"
-            f" {part.source}; got one further out"
+            f" {source}; got one further out"
         )
+    return vectors
+
+
+def _dataset(part: Part, space: FactorSpace | None, scale: Scale | None) -> Dataset:
+    vectors = _standardize(part.images, scale or Scale(np.zeros(()), np.ones(())), part.source)
     if space is not None and part.factors.shape[1]:
         space = space._replace(full_grid=is_grid(part.factors, space.sizes))
-    arrays = VectorArrays(vectors, part.factors, mean.astype(np.float32), scale.astype(np.float32))
     return Dataset(
-        arrays=arrays,
+        arrays=VectorArrays(vectors, part.factors),
         gather=gather_vectors,
         factors=vector_factors,
         space=space if part.factors.shape[1] else None,
         num_examples=len(vectors),
         take=take_vectors,
+        scale=scale,
     )
 
 

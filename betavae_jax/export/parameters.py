@@ -8,13 +8,13 @@ import numpy as np
 
 from betavae_jax.checks import InputError
 from betavae_jax.data.files import import_optional, reading
-from betavae_jax.examples import Scale
 from betavae_jax.export.description import CONFIG, read_description
 from betavae_jax.export.functions import Functions, functions_of
 from betavae_jax.representation import Representation
 from betavae_jax.restore import model_of
 from betavae_jax.runs.leaves import flatten_leaves, sha256_of_leaves, unflatten_leaves
 from betavae_jax.runs.settings import Settings
+from betavae_jax.types import Scale
 
 PARAMETERS = "parameters.safetensors"
 

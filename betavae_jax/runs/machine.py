@@ -10,11 +10,11 @@ import jax
 import numpy as np
 
 from betavae_jax import kernels
-from betavae_jax.data.vectors import VectorArrays
 from betavae_jax.layers import choose_form
 from betavae_jax.runs.leaves import sha256_of_tree
 from betavae_jax.runs.settings import Experiment
 from betavae_jax.training import data_shape
+from betavae_jax.types import Scale
 
 FORMAT = 2  # of the run directory
 
@@ -52,7 +52,7 @@ def describe_program(
         varies from call to call; CPUs have none.
     """
     machine = describe_machine(deterministic=deterministic)
-    arrays = experiment.splits.train.arrays
+    arrays, scale = experiment.splits.train.arrays, experiment.splits.train.scale
     form = _name_form(experiment.settings.network_settings.get("convolution"))
     return {
         **{name: machine[name] for name in ("format", "versions", "device_kind")},
@@ -61,7 +61,7 @@ def describe_program(
         "data_sha256": sha256_of_tree(arrays),
         "x_shape": list(data_shape(experiment.splits.train)),
         **({"convolution": form} if form else {}),
-        **({"standardized": _moments(arrays)} if isinstance(arrays, VectorArrays) else {}),
+        **({"standardized": _in_lists(scale)} if scale else {}),
     }
 
 
@@ -71,9 +71,8 @@ def _name_form(form: str | None) -> str | None:
     return f"{chosen} {kernels.VERSION}" if chosen == "kernels" else chosen
 
 
-def _moments(arrays: VectorArrays) -> dict[str, list[float]]:
-    """What brings vectors back to the values that were read: mean and scale of each feature."""
-    return {name: np.asarray(getattr(arrays, name)).tolist() for name in ("mean", "scale")}
+def _in_lists(scale: Scale) -> dict[str, list[float]]:
+    return {name: leaf.astype(np.float32).tolist() for name, leaf in scale._asdict().items()}
 
 
 def _cpu_model() -> str:

@@ -12,6 +12,7 @@ import scipy.stats
 import betavae_jax.data.vectors as vectors_module
 from betavae_jax.checks import InputError
 from betavae_jax.data.arrays import load_arrays
+from betavae_jax.data.sampling import sample_splits
 from betavae_jax.data.vectors import moments, take_vectors
 
 KEY = jax.random.key(0)
@@ -46,17 +47,18 @@ def test_features_are_standardised_as_by_scipy(tmp_path):
     dataset = load(tmp_path, DATA).train
     arrays = dataset.arrays
     assert all(type(leaf) is np.ndarray for leaf in arrays)
-    assert {leaf.dtype.name for leaf in (arrays.vectors, arrays.mean, arrays.scale)} == {"float32"}
+    assert arrays.vectors.dtype == np.float32
     np.testing.assert_allclose(arrays.vectors, scipy.stats.zscore(DATA), atol=1e-6)
-    np.testing.assert_allclose(arrays.mean, DATA.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(arrays.scale, DATA.std(0), rtol=1e-6)
+    np.testing.assert_allclose(dataset.scale.mean, DATA.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(dataset.scale.scale, DATA.std(0), rtol=1e-6)
     assert dataset.num_examples == 50
     assert dataset.space is None
 
 
 def test_the_values_can_be_had_back(tmp_path):
-    arrays = load(tmp_path, DATA[:, :1]).train.arrays
-    np.testing.assert_allclose(arrays.vectors * arrays.scale + arrays.mean, DATA[:, :1], rtol=1e-5)
+    train = load(tmp_path, DATA[:, :1]).train
+    values = train.arrays.vectors * train.scale.scale + train.scale.mean
+    np.testing.assert_allclose(values, DATA[:, :1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("block", [1, 7, 64])
@@ -71,11 +73,11 @@ def test_blocks_change_nothing(tmp_path, monkeypatch, block):
 def test_constant_features_are_zero(tmp_path, value):
     array = np.full((7, 2), value, np.float64)
     array[:, 1] = np.arange(7)
-    arrays = load(tmp_path, array).train.arrays
-    assert not arrays.vectors[:, 0].any()
-    assert arrays.scale[0] == 1
-    assert arrays.mean[0] == np.float32(value)
-    np.testing.assert_allclose(arrays.vectors[:, 1], (np.arange(7) - 3) / 2, atol=1e-6)
+    train = load(tmp_path, array).train
+    assert not train.arrays.vectors[:, 0].any()
+    assert train.scale.scale[0] == 1
+    assert train.scale.mean[0] == value
+    np.testing.assert_allclose(train.arrays.vectors[:, 1], (np.arange(7) - 3) / 2, atol=1e-6)
 
 
 def test_one_example_is_constant(tmp_path):
@@ -88,17 +90,16 @@ def test_numbers_of_every_type(tmp_path, dtype):
     arrays = load(tmp_path, array).train.arrays
     expected = scipy.stats.zscore(array.astype(np.float64))
     np.testing.assert_allclose(arrays.vectors, expected, atol=1e-6)
-    raw = load(tmp_path, array, standardize=False).train.arrays
-    np.testing.assert_array_equal(raw.vectors, array.astype(np.float32))
-    assert raw.mean.tolist() == [0] * 3
-    assert raw.scale.tolist() == [1] * 3
+    raw = load(tmp_path, array, standardize=False).train
+    np.testing.assert_array_equal(raw.arrays.vectors, array.astype(np.float32))
+    assert raw.scale is None
 
 
 def test_a_tiny_and_a_huge_range_stay_finite(tmp_path):
     array = np.array([[1e-30, 3e38, 1e-300], [2e-30, -3e38, 2e-300]])
-    arrays = load(tmp_path, array).train.arrays
-    np.testing.assert_allclose(arrays.vectors, [[-1, 1, 0], [1, -1, 0]], atol=1e-6)
-    assert all(np.isfinite(leaf).all() for leaf in arrays)
+    train = load(tmp_path, array).train
+    np.testing.assert_allclose(train.arrays.vectors, [[-1, 1, 0], [1, -1, 0]], atol=1e-6)
+    assert all(np.isfinite(leaf).all() for leaf in (*train.arrays, *train.scale))
 
 
 @pytest.mark.parametrize("name", ["x", "data", "images", "x_train"])
@@ -114,9 +115,34 @@ def test_the_test_split_is_scaled_by_the_training_split(tmp_path, name, suffix):
     train, test = load_arrays(data_dir=path, factor_names="kind")
     expected = (DATA[:5] + 1 - DATA.mean(0)) / DATA.std(0)
     np.testing.assert_allclose(test.arrays.vectors, expected, rtol=1e-4, atol=1e-6)
-    np.testing.assert_array_equal(test.arrays.mean, train.arrays.mean)
+    assert test.scale is train.scale
     np.testing.assert_array_equal(test.arrays.factors[:, 0], LABELS[:5])
     assert train.space == test.space == (("kind",), (3,), False)
+
+
+@pytest.mark.parametrize("chosen", [{"test_fraction": 0.2}, {"held_out": ["label:1"]}])
+def test_what_is_kept_for_evaluation_is_not_standardised_by(tmp_path, chosen):
+    values = np.column_stack([DATA, LABELS == 1])  # the last is constant without that label
+    np.savez(tmp_path / "set.npz", x=values, y=LABELS)
+    whole = load_arrays(data_dir=tmp_path)
+    train, test = sample_splits(whole, **chosen)
+    assert whole.train.scale is not train.scale is test.scale
+    raw = values[train.arrays.rows]
+    expected = raw.std(0)
+    expected[expected == 0] = 1
+    np.testing.assert_allclose(train.scale.mean, raw.mean(0), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(train.scale.scale, expected, rtol=1e-5)
+    for part in (train, test):
+        seen = part.gather(part.arrays, jnp.arange(part.num_examples), KEY)
+        scaled = (values[part.arrays.rows] - raw.mean(0)) / expected
+        np.testing.assert_allclose(seen, scaled, rtol=1e-4, atol=1e-5)
+
+
+def test_values_that_are_not_standardised_stay_so(tmp_path):
+    whole = load(tmp_path, DATA, standardize=False)
+    train, test = sample_splits(whole, test_fraction=0.2)
+    assert train.scale is test.scale is None
+    assert train.arrays.base is whole.train.arrays
 
 
 def test_a_declared_grid_of_vectors(tmp_path):
@@ -142,13 +168,12 @@ def test_gather_is_the_same_eager_traced_and_mapped(tmp_path):
     np.testing.assert_array_equal(factors[:, 0], LABELS[[0, 49, 1]])
 
 
-def test_some_rows_keep_the_scale(tmp_path):
+def test_some_rows_are_taken(tmp_path):
     dataset = load(tmp_path, DATA).train
     rows = np.array([4, 0, 4])
     part = take_vectors(dataset.arrays, rows)
     assert dataset.take is take_vectors
     np.testing.assert_array_equal(part.vectors, dataset.arrays.vectors[rows])
-    assert part.mean is dataset.arrays.mean
     assert part.factors.shape == (3, 0)
 
 
