@@ -20,6 +20,7 @@ class Group(NamedTuple):
     entries: Callable[[Known], dict[str, Entry]]
     rounds: int = 5
     seconds: float = 0.4
+    share: float = 60.0  # of a suite's time, beside the shares of the groups after it
 
 
 def fastest_form(known: Known, group: str, prefix: str = "ours, ", default: str = "auto") -> str:
@@ -159,13 +160,21 @@ def _scaling(known: Known, counts: tuple[int, ...], *, vectorized: bool) -> dict
 
 
 GPU = (
-    Group("rates", "Rates of this machine", _rates_gpu),
-    Group("one_run", "One run", _one_run_gpu),
+    Group("rates", "Rates of this machine", _rates_gpu, share=20),
+    Group("one_run", "One run", _one_run_gpu, share=70),
     Group("population", "64 runs on dSprites", _population_gpu),
-    Group("one_run_levers", "One run, levers", _one_run_levers),
-    Group("population_levers", "64 runs on dSprites, levers", _population_levers, 4),
-    Group("parts_64", "Parts of a step of 64 runs", lambda known: _parts(known, runs=_RUNS), 4),
-    Group("parts_1", "Parts of a step of one run", lambda known: _parts(known, runs=1), 4),
+    Group("one_run_levers", "One run, levers", _one_run_levers, share=80),
+    Group("population_levers", "64 runs on dSprites, levers", _population_levers, 4, share=80),
+    Group(
+        "parts_64",
+        "Parts of a step of 64 runs",
+        lambda known: _parts(known, runs=_RUNS),
+        4,
+        share=40,
+    ),
+    Group(
+        "parts_1", "Parts of a step of one run", lambda known: _parts(known, runs=1), 4, share=40
+    ),
     Group(
         "scaling",
         "Population scaling, V = R",
@@ -177,6 +186,7 @@ GPU = (
         "Population scaling, V = 1",
         lambda known: _scaling(known, (1, 4, 16, 64), vectorized=False),
         3,
+        share=40,
     ),
 )
 CPU = (

@@ -16,6 +16,7 @@ from experiments.bench.measure import measure_group
 from experiments.bench.table import markdown, plot
 
 _BATCH_SIZE = 64
+_SHARE_OF_COMPILATION = 70.0  # beside those of the groups
 _SECONDS_A_CHUNK = 2.0  # of the host loop, for the share that its calls take
 
 
@@ -37,9 +38,12 @@ def report_suite(name: str, budget: float, output: pathlib.Path, only: list[str]
 def run_suite(name: str, budget: float, output: pathlib.Path, only: list[str]) -> dict[str, Any]:
     """Measures all groups of a suite, or some, within a budget of seconds.
 
+    A group may take its share of what is left; what it leaves goes to those after it. One whose
+    time is up ends after a round of each contender that is ready, so none starves the others.
+
     Args:
       name: In `SUITES`.
-      budget: Seconds in all; groups that find none left are recorded as failed.
+      budget: Seconds in all; contenders that are not ready in time are recorded as failed.
       output: The JSON file.
       only: Names of groups; empty for all.
     """
@@ -53,19 +57,22 @@ def run_suite(name: str, budget: float, output: pathlib.Path, only: list[str]) -
         "titles": {},
     }
     known = figures["groups"]
+    with_compilation = not only or "compilation" in only
     chosen = [g for g in SUITES[name] if not only or g.name in (*only, "rates")]
+    shares = [g.share for g in chosen] + [_SHARE_OF_COMPILATION] * with_compilation
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         # On a GPU two thirds of a compilation is trying kernels for each matrix product, and
         # the products of most groups are the same.
         shared = {"JAX_COMPILATION_CACHE_DIR": folder} if name == "gpu" else {}
-        for group in chosen:
+        for index, group in enumerate(chosen):
             started = time.monotonic()
-            known[group.name] = _measure(group, known, deadline, shared)
+            ends = started + (deadline - started) * group.share / sum(shares[index:])
+            known[group.name] = _measure(group, known, ends, shared)
             figures["titles"][group.name] = group.title
             figures.setdefault("group_seconds", {})[group.name] = time.monotonic() - started
             write_json(output, figures)
             print(f"# {group.title}: {time.monotonic() - started:.0f} s", flush=True)
-    if not only or "compilation" in only:
+    if with_compilation:
         runs = 64 if name == "gpu" else 4
         form = fastest_form(known, "one_run")
         options = {"form": form, "dataset": "dsprites", "runs": runs}

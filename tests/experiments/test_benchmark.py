@@ -188,6 +188,28 @@ def test_a_suite_writes_its_figures(sleepers, monkeypatch, tmp_path):
     assert not (tmp_path / "none.png").exists()
 
 
+def test_no_group_starves_those_after_it(sleepers, monkeypatch, tmp_path):
+    def stuck(known):
+        return {"quick": Entry("sleeper"), "stuck": Entry("sleeper", {"step": 300.0})}
+
+    members = (
+        groups.Group("stuck", "Stuck", stuck, 2, 0.01, share=2),
+        groups.Group("after", "After", lambda known: {"quick": Entry("sleeper")}, 2, 0.01, share=1),
+    )
+    monkeypatch.setitem(suite.SUITES, "gpu", members)
+    monkeypatch.setattr(suite, "_SHARE_OF_COMPILATION", 1.0)
+    left = lambda options, deadline: {"left": deadline - time.monotonic()}  # noqa: E731
+    monkeypatch.setattr(suite, "measure_compilation", left)
+    figures = suite.run_suite("gpu", 16.0, tmp_path / "figures.json", [])
+    results = figures["groups"]
+    assert results["stuck"]["stuck"]["failed"] == "no answer in time"
+    assert len(results["stuck"]["quick"]["step_s"]) == 1  # what was ready has had a turn
+    assert len(results["after"]["quick"]["step_s"]) == 2
+    assert 8 <= figures["group_seconds"]["stuck"] < 10  # its half, and that turn
+    # What the second left of its quarter goes to the last.
+    assert figures["compilation"]["left"] > 16 - 10 - figures["group_seconds"]["after"]
+
+
 def test_ours_and_a_part_are_measured_in_turn(tmp_path):
     command = [sys.executable, "-m", "experiments.benchmark", "--network=mlp", "--batch_size=2",
                "--part=gather", "--rounds=1", "--seconds=0.01",
