@@ -288,4 +288,4 @@ def _scale_of(config: Mapping[str, Any]) -> Scale | None:
     standardized = config["program"].get("standardized")
     if standardized is None:
         return None
-    return Scale(*(np.asarray(standardized[name], np.float32) for name in ("mean", "scale")))
+    return Scale(*(np.asarray(standardized[name]) for name in Scale._fields))

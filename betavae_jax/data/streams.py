@@ -38,7 +38,7 @@ Result = TypeVar("Result")
 class Chunk(NamedTuple):
     """Some examples."""
 
-    x: np.ndarray | Array  # [B, ...]: uint8 or float32 in [0, 1], or vectors of any numbers
+    x: np.ndarray | Array  # [B, ...]: uint8 or float32 in [0, 1], or vectors in their own units
     factors: np.ndarray  # [B, K] int32
     names: list[str]  # of the files of pictures; empty for others
 
@@ -53,7 +53,6 @@ class Stream(NamedTuple):
     factor_names: tuple[str, ...] = ()
     split: str = ""  # train or test, where the set has both
     has_names: bool = False
-    standardized: bool = False  # whether vectors are as training standardised them
 
 
 def stream_path(path: pathlib.Path, look: Look | None, *, skip_bad: bool = False) -> list[Stream]:
@@ -220,11 +219,14 @@ def _stream_dataset(dataset: Dataset, source: str) -> Stream:
         for start in range(0, dataset.num_examples, num_rows):
             rows = np.arange(start, min(start + num_rows, dataset.num_examples), dtype=np.int32)
             if gather is None:
-                yield Chunk(examples[rows], arrays.factors[rows], [])
+                x, factors = examples[rows], arrays.factors[rows]
             else:
                 x = gather(placed, rows, jax.random.key(0))
-                yield Chunk(x, np.asarray(factors_of(placed, rows)), [])
+                factors = np.asarray(factors_of(placed, rows))
+            if dataset.scale is not None:
+                x = np.asarray(x) * dataset.scale.scale + dataset.scale.mean
+            yield Chunk(x, factors, [])
 
     names = () if dataset.space is None else dataset.space.names
     shape = tuple(examples.shape[1:])
-    return Stream(source, shape, dataset.num_examples, chunks, names, standardized=True)
+    return Stream(source, shape, dataset.num_examples, chunks, names)

@@ -128,7 +128,7 @@ def _encode(representation: Representation, streams: Sequence[Stream]) -> Iterat
     waiting: tuple[Chunk, Stream, Posterior] | tuple[()] = ()
     for stream in streams:
         for chunk in stream.chunks(_ROWS_AT_ONCE):
-            x = chunk.x if is_image else _vectors(chunk.x, stream, representation)
+            x = chunk.x if is_image else _vectors(chunk.x, representation)
             following = (chunk, stream, encode(representation.params, _fill(x)))
             if waiting:
                 yield _fetch(*waiting)
@@ -151,11 +151,11 @@ def _make_encode(
     return encode
 
 
-def _vectors(x: Any, stream: Stream, representation: Representation) -> np.ndarray:
+def _vectors(x: Any, representation: Representation) -> np.ndarray:
     """Vectors as the run's own were standardised."""
     values, scale = np.asarray(x), representation.scale
-    if scale is not None and not stream.standardized:
-        values = (values - scale.mean.astype(np.float64)) / scale.scale
+    if scale is not None:
+        values = (values - scale.mean) / scale.scale
     return values.astype(np.float32)
 
 

@@ -70,7 +70,7 @@ def load_exported(folder: str | os.PathLike[str]) -> Representation:
     if expected != got:
         raise InputError(f"expected {path} of digest {expected[:12]}; got {got[:12]}")
     given = export["input"].get("standardize")
-    scale = given and Scale(*(np.asarray(given[name], np.float32) for name in Scale._fields))
+    scale = given and Scale(*(np.asarray(given[name]) for name in Scale._fields))
     return Representation(
         config=config,
         results=export["results"],

@@ -7,7 +7,6 @@ import platform
 from typing import Any
 
 import jax
-import numpy as np
 
 from betavae_jax import kernels
 from betavae_jax.layers import choose_form
@@ -61,7 +60,7 @@ def describe_program(
         "data_sha256": sha256_of_tree(arrays),
         "x_shape": list(data_shape(experiment.splits.train)),
         **({"convolution": form} if form else {}),
-        **({"standardized": _in_lists(scale)} if scale else {}),
+        **({"standardized": _in_lists(scale)} if scale else {}),  # what `load` undoes
     }
 
 
@@ -72,7 +71,7 @@ def _name_form(form: str | None) -> str | None:
 
 
 def _in_lists(scale: Scale) -> dict[str, list[float]]:
-    return {name: leaf.astype(np.float32).tolist() for name, leaf in scale._asdict().items()}
+    return {name: leaf.tolist() for name, leaf in scale._asdict().items()}
 
 
 def _cpu_model() -> str:

@@ -123,11 +123,13 @@ def test_vectors_come_in_their_own_units(tmp_path):
     x, factors, _ = collect(stream, 2)
     np.testing.assert_array_equal(x, [[1, 10], [2, 20], [3, 60]])
     np.testing.assert_array_equal(factors, [[0], [1], [0]])
-    assert (stream.factor_names, stream.standardized) == (("label",), False)
+    assert stream.factor_names == ("label",)
     splits = load_dataset("arrays", data_dir=str(tmp_path / "a.csv"))
     [stream] = stream_splits(splits, "arrays")
-    assert stream.standardized
-    np.testing.assert_array_equal(collect(stream, 2)[0], splits.train.arrays.vectors)
+    np.testing.assert_allclose(collect(stream, 2)[0], x, rtol=1e-6)
+    raw = load_dataset("arrays", data_dir=str(tmp_path / "a.csv"), standardize=False)
+    [stream] = stream_splits(raw, "arrays")
+    np.testing.assert_array_equal(collect(stream, 2)[0], x)
 
 
 def test_drawn_sets_are_gathered_in_their_order():
