@@ -8,7 +8,6 @@ one sample each. The two agree where the difference of their means is within thr
 deviations of what the seeds leave open. PyTorch is the extra `torch`.
 """
 
-import json
 import pathlib
 from typing import Any
 
@@ -20,6 +19,7 @@ from betavae_jax.codes import make_bound
 from betavae_jax.data.arrays import load_arrays
 from betavae_jax.fit import feed_of, fit, program_of
 from betavae_jax.population import num_runs
+from betavae_jax.runs.records import write_json
 from betavae_jax.runs.settings import Settings, build
 from experiments import cli
 
@@ -94,7 +94,7 @@ def main() -> int:
         f"ours - torch: {figures['difference']:.2f} nats, {figures['standard_deviations']:.1f} sd"
     )
     if _OUTPUT.value:
-        pathlib.Path(_OUTPUT.value).write_text(json.dumps(figures, indent=2) + "\n")
+        write_json(pathlib.Path(_OUTPUT.value), figures)
     return 0 if abs(figures["standard_deviations"]) <= 3 else cli.EXIT_TROUBLE
 
 

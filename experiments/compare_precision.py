@@ -8,7 +8,6 @@ seeds is told beside how far seeds lie apart in float32. Exit code 1 where the m
 more than half a per cent.
 """
 
-import json
 import pathlib
 import time
 
@@ -19,6 +18,7 @@ from absl import flags
 from betavae_jax.codes import make_bound
 from betavae_jax.fit import feed_of, fit, program_of
 from betavae_jax.population import num_runs
+from betavae_jax.runs.records import write_json
 from betavae_jax.runs.settings import Settings, build
 from experiments import cli
 from experiments.bench.precision import compare
@@ -78,7 +78,7 @@ def main() -> int:
         f"{figures['seeds_percent']:.2f} %; {figures['seconds']:.0f} s"
     )
     if _OUTPUT.value:
-        pathlib.Path(_OUTPUT.value).write_text(json.dumps(figures, indent=2) + "\n")
+        write_json(pathlib.Path(_OUTPUT.value), figures)
     return 0 if figures["within_tolerance"] else cli.EXIT_TROUBLE
 
 

@@ -20,6 +20,7 @@ from absl import flags
 
 from betavae_jax.checks import InputError
 from betavae_jax.runs.directory import RESULTS
+from betavae_jax.runs.records import write_json
 from betavae_jax.runs.settings import Settings, build
 from experiments import cli
 from experiments.directory import train_directory
@@ -99,7 +100,7 @@ def main() -> int:
     draw_figures(workdir, measured["beta"], widths)
     text = table_of(rows) + "\n" + widths_table_of(widths)
     (workdir / "whitedot.md").write_text(text, encoding="utf-8")
-    (workdir / "whitedot.json").write_text(json.dumps(rows, indent=2) + "\n")
+    write_json(workdir / "whitedot.json", rows)
     print(text)
     print(f"figure: {workdir / 'whitedot.png'}")
     return 0 if np.isfinite([row["elbo"] for row in rows]).all() else cli.EXIT_TROUBLE

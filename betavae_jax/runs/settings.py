@@ -182,10 +182,12 @@ def _resolve_data(settings: Settings) -> dict[str, Any]:
 def _resolve_schedules(settings: Settings, objective: Objective) -> dict[str, str]:
     owner = f"a schedule of a coefficient of objective {settings.objective}"
     _check_belong(owner, settings.schedules, objective.Coefficients()._asdict())
-    schedules = {**dict(objective.schedules), **settings.schedules}
+    own = dict(objective.schedules)
+    schedules = {**own, **settings.schedules}
     for name, text in schedules.items():
         parse_schedule(name, text)
-    return {name: text for name, text in sorted(schedules.items()) if text != "constant"}
+    # Where the objective brings a schedule, "constant" says that it is not wanted.
+    return {n: text for n, text in sorted(schedules.items()) if text != "constant" or n in own}
 
 
 def _values(name: str, values: Any) -> list[Any]:

@@ -3,6 +3,8 @@
 import json
 import pathlib
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -24,6 +26,7 @@ from betavae_jax.runs.settings import (
     resolve,
     to_config,
 )
+from betavae_jax.schedules import scheduled_coefficients
 
 
 def through_json(value):
@@ -81,6 +84,26 @@ def test_every_combination_goes_through_json(objective, likelihood, network):
     assert config["program"] == {"format": FORMAT}
     assert from_config(config) == settings
     assert resolve(from_config(config)) == settings
+
+
+@pytest.mark.parametrize("text", ["constant", "linear:0:20"])
+@pytest.mark.parametrize("objective", sorted(OBJECTIVES))
+def test_resolving_twice_is_resolving_once(objective, text):
+    names = OBJECTIVES[objective]().Coefficients._fields
+    once = resolve(Settings(objective=objective, schedules=dict.fromkeys(names, text)))
+    assert resolve(once) == once
+
+
+def test_a_capacity_can_be_constant_from_the_start(make_experiment):
+    def first(**schedules):
+        runs = make_experiment(
+            objective="capacity_vae", coefficients={"capacity": [5.0]}, schedules=schedules
+        ).runs
+        row = jax.tree.map(lambda leaf: leaf[0], runs)
+        return scheduled_coefficients(row.coefficients, row.schedules, jnp.int32(0)).capacity
+
+    assert first() == 0.0
+    assert first(capacity="constant") == 5.0
 
 
 @pytest.mark.parametrize("dataset", sorted(DATASETS))
