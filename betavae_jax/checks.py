@@ -1,6 +1,7 @@
-"""Errors that say what was expected and what came."""
+"""What functions take, and errors that say what was expected and what came."""
 
-from collections.abc import Collection, Iterable
+import inspect
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 _LARGEST_NUMBER = (2 - 2**-23) * 2.0**127  # of float32, in which programs compute
@@ -27,6 +28,20 @@ def check_name(kind: str, name: str, known: Iterable[str]) -> None:
     known = sorted(known)
     if name not in known:
         raise InputError(f"expected {kind} to be one of {', '.join(known)}; got {name!r}")
+
+
+def keyword_settings(function: Callable[..., Any]) -> dict[str, Any]:
+    """The keyword-only parameters of a function, with their defaults."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def check_belong(what: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Raises InputError where `what`, such as "settings of a sweep", is given by a foreign name."""
+    foreign = sorted(set(given) - set(known))
+    if foreign:
+        takes = ", ".join(sorted(known)) or "none"
+        raise InputError(f"expected {what}, which takes {takes}; got {', '.join(foreign)}")
 
 
 def check_shape(what: str, shape: tuple[int, ...], expected: tuple[int | None, ...]) -> None:

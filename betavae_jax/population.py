@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from betavae_jax.checks import (
     InputError,
     check_at_least,
+    check_belong,
     check_count,
     check_positive,
     check_unique,
@@ -47,12 +48,7 @@ def make_grid(
         or a list is empty or names a value twice.
     """
     defaults = objective.Coefficients()._asdict()
-    unknown = sorted(set(coefficients) - set(defaults))
-    if unknown:
-        raise InputError(
-            f"expected coefficients of this objective ({', '.join(defaults) or 'it has none'}); "
-            f"got {', '.join(unknown)}"
-        )
+    check_belong("coefficients of this objective", coefficients, defaults)
     axes = {name: list(coefficients.get(name, [value])) for name, value in defaults.items()}
     for name, values in axes.items():
         for value in values:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from betavae_jax.aggregate import measure_aggregate
+from betavae_jax.checks import keyword_settings
 from betavae_jax.codes import encode_rows, fixed_rows, make_bound
 from betavae_jax.fit import Hooks, feed_of, fit, program_of
 from betavae_jax.objectives import OBJECTIVES
@@ -15,7 +16,6 @@ from betavae_jax.population import make_grid, num_runs, replicate, take_runs
 from betavae_jax.runs.settings import (
     Experiment,
     Settings,
-    keyword_settings,
     make_objective,
     resolve,
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from betavae_jax.checks import InputError
+from betavae_jax.checks import InputError, keyword_settings
 from betavae_jax.data import DATASETS, dataset_settings
 from betavae_jax.likelihoods import LIKELIHOODS
 from betavae_jax.models import PRECISIONS
@@ -22,7 +22,6 @@ from betavae_jax.runs.settings import (
     NESTED,
     Experiment,
     Settings,
-    keyword_settings,
     resolve,
 )
 from betavae_jax.training import data_shape

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from betavae_jax.checks import InputError
+from betavae_jax.checks import InputError, check_belong, keyword_settings
 from betavae_jax.data.arrays import load_arrays
 from betavae_jax.data.blobs import load_blobs
 from betavae_jax.data.digits import load_digits
@@ -54,13 +54,7 @@ def load_dataset(name: str, /, **settings: Any) -> Splits:
     takes_member = _member_parameter(DATASETS[kind]) is not None
     if takes_member != bool(member):
         raise InputError(f"expected the data set to be one of {_known_names()}; got {name!r}")
-    known = dataset_settings(kind)
-    unknown = sorted(set(settings) - set(known))
-    if unknown:
-        raise InputError(
-            f"expected settings of the data set {kind!r} among {', '.join(sorted(known))};"
-            f" got {', '.join(unknown)}"
-        )
+    check_belong(f"settings of data set {kind}", settings, dataset_settings(kind))
     return DATASETS[kind](*([member] if member else []), **settings)
 
 
@@ -73,8 +67,7 @@ def dataset_settings(name: str) -> dict[str, Any]:
     Raises:
       InputError: the name is unknown.
     """
-    parameters = inspect.signature(DATASETS[_parse(name)[0]]).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return keyword_settings(DATASETS[_parse(name)[0]])
 
 
 def _parse(name: str) -> tuple[str, str]:

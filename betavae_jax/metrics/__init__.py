@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from betavae_jax.checks import InputError, check_name
+from betavae_jax.checks import InputError, check_belong, check_name, keyword_settings
 from betavae_jax.metrics.beta_vae_score import beta_vae_score
 from betavae_jax.metrics.dci import dci
 from betavae_jax.metrics.factor_vae_score import factor_vae_score
@@ -57,8 +57,7 @@ def metric_settings(name: str) -> dict[str, Any]:
       InputError: The name is unknown.
     """
     check_name("the metric", name, METRICS)
-    parameters = inspect.signature(METRICS[name]).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return keyword_settings(METRICS[name])
 
 
 def metric_inputs(name: str) -> tuple[str, ...]:
@@ -137,12 +136,7 @@ def _check_settings(
     names: Sequence[str], settings: Mapping[str, Mapping[str, Any]]
 ) -> Mapping[str, Mapping[str, Any]]:
     for name in [*names, *settings]:
-        unknown = sorted(set(settings.get(name, {})) - set(metric_settings(name)))
-        if unknown:
-            known = ", ".join(sorted(metric_settings(name))) or "none"
-            raise InputError(
-                f"expected settings of the metric {name!r} among {known}; got {', '.join(unknown)}"
-            )
+        check_belong(f"settings of metric {name}", settings.get(name, {}), metric_settings(name))
     return settings
 
 

@@ -1,16 +1,17 @@
 """The settings of an experiment: what `config.json` holds and a program is built from."""
 
-import inspect
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from betavae_jax.checks import (
     InputError,
+    check_belong,
     check_count,
     check_kind,
     check_name,
     check_positive,
+    keyword_settings,
 )
 from betavae_jax.data import dataset_settings, load_dataset
 from betavae_jax.data.sampling import check_sampling, sample_splits
@@ -85,12 +86,6 @@ class Experiment(NamedTuple):
     shards: Shards | tuple[()] = ()  # of the training set, where it does not fit
 
 
-def keyword_settings(function: Callable[..., Any]) -> dict[str, Any]:
-    """The keyword-only parameters of a function, with their defaults."""
-    parameters = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-
 def resolve(settings: Settings, x_shape: Shape | None = None) -> Settings:
     """Checks names and numbers, and fills in every default.
 
@@ -116,7 +111,7 @@ def resolve(settings: Settings, x_shape: Shape | None = None) -> Settings:
             settings = settings._replace(likelihood="bernoulli" if is_image else "gaussian")
     objective = make_objective(settings)
     defaults = objective.Coefficients()._asdict()
-    _check_belong(f"objective {settings.objective}", settings.coefficients, defaults)
+    check_belong(f"coefficients of objective {settings.objective}", settings.coefficients, defaults)
     coefficients = {
         name: _values(name, settings.coefficients.get(name, [value]))
         for name, value in defaults.items()
@@ -161,7 +156,7 @@ def _fill(kind: str, settings: Settings, known: Mapping[str, Any]) -> dict[str, 
 
 def _complete(owner: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """What is given of the owner's settings, checked, and its defaults for the others."""
-    _check_belong(owner, given, defaults)
+    check_belong(f"settings of {owner}", given, defaults)
     for name, value in given.items():
         if defaults[name] is not None:  # None stands for a path
             check_kind(name, value, defaults[name])
@@ -180,8 +175,8 @@ def _resolve_data(settings: Settings) -> dict[str, Any]:
 
 
 def _resolve_schedules(settings: Settings, objective: Objective) -> dict[str, str]:
-    owner = f"a schedule of a coefficient of objective {settings.objective}"
-    _check_belong(owner, settings.schedules, objective.Coefficients()._asdict())
+    coefficients = objective.Coefficients._fields
+    check_belong(f"schedules of objective {settings.objective}", settings.schedules, coefficients)
     own = dict(objective.schedules)
     schedules = {**own, **settings.schedules}
     for name, text in schedules.items():
@@ -194,13 +189,6 @@ def _values(name: str, values: Any) -> list[Any]:
     if not isinstance(values, Sequence) or isinstance(values, str):
         raise InputError(f"expected {name} to be a list of values; got {values!r}")
     return list(values)
-
-
-def _check_belong(owner: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    foreign = sorted(set(given) - set(known))
-    if foreign:
-        takes = f"takes {', '.join(sorted(known))}" if known else "takes none"
-        raise InputError(f"expected settings of {owner}, which {takes}; got {', '.join(foreign)}")
 
 
 def make_likelihood(settings: Settings) -> Likelihood:

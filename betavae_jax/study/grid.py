@@ -5,12 +5,19 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from betavae_jax.checks import InputError, check_count, check_name, check_unique
+from betavae_jax.checks import (
+    InputError,
+    check_belong,
+    check_count,
+    check_name,
+    check_unique,
+    keyword_settings,
+)
 from betavae_jax.evaluation import Effort, expand_names, needs_factors
 from betavae_jax.objectives import OBJECTIVES
 from betavae_jax.objectives.presets import preset
 from betavae_jax.runs.precedence import lay_over
-from betavae_jax.runs.settings import NESTED, Settings, grid_of, keyword_settings, resolve
+from betavae_jax.runs.settings import NESTED, Settings, grid_of, resolve
 from betavae_jax.types import Splits
 
 _LOCATELLO_2019 = (
@@ -112,7 +119,7 @@ def make_study(asked: Mapping[str, Any], given: Mapping[str, Any] | None = None)
     """
     given = given or {}
     for values in (asked, given):
-        _check_keys("a study", values, _TOP)
+        check_belong("parts of a study", values, _TOP)
     merged = {**asked, **given}
     shared, first = _shared(asked), _shared(given)
     sweeps = merged.get("sweep", [])
@@ -153,18 +160,10 @@ def _table(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     return dict(table)
 
 
-def _check_keys(owner: str, values: Mapping[str, Any], known: Sequence[str]) -> None:
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        raise InputError(
-            f"expected {owner} to hold {', '.join(sorted(known))}; got {', '.join(unknown)}"
-        )
-
-
 def _shared(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that a file, or flags, give all sweeps."""
     shared = _table(values, "settings")
-    _check_keys("the settings of a study", shared, [*_shareable(), "preset"])
+    check_belong("settings of a study", shared, [*_shareable(), "preset"])
     for name in NESTED:
         _table(shared, name)
     if "num_seeds" in values:
@@ -183,7 +182,7 @@ def _sweep(sweep: Any, shared: Mapping[str, Any], first: Mapping[str, Any]) -> S
     """The settings of a sweep: a preset's, before them the shared ones, its own, the first."""
     if not isinstance(sweep, Mapping):
         raise InputError(f"expected each sweep to be a table; got {sweep!r}")
-    _check_keys("a sweep", sweep, [*_shareable(), "objective", "preset"])
+    check_belong("settings of a sweep", sweep, [*_shareable(), "objective", "preset"])
     check_name("objective", str(sweep.get("objective", "none")), OBJECTIVES)
     for name in NESTED:
         _table(sweep, name)
@@ -227,12 +226,8 @@ def _check_taken(shared: Mapping[str, Any], sweeps: Sequence[Settings]) -> None:
     objectives = sorted({settings.objective for settings in sweeps})
     for kind in _OF_AN_OBJECTIVE:
         known = set().union(*(_takes(name)[kind] for name in objectives))
-        foreign = sorted(set(_table(shared, kind)) - known)
-        if foreign:
-            raise InputError(
-                f"expected {kind} of {', '.join(objectives)} "
-                f"({', '.join(sorted(known)) or 'there are none'}); got {', '.join(foreign)}"
-            )
+        what = f"{kind} of a study of {', '.join(objectives)}"
+        check_belong(what, _table(shared, kind), known)
 
 
 def _check_distinct(sweeps: Sequence[Settings]) -> None:

@@ -95,10 +95,10 @@ def test_settings_of_an_unknown_name_are_refused():
 
 
 def test_unknown_settings_are_refused_with_the_known_ones():
-    expected = r"'arrays' among data_dir, factor_names, .*, standardize; got blob_grid, image_size$"
+    expected = r"arrays, which takes data_dir, .*, standardize; got blob_grid, image_size$"
     with pytest.raises(InputError, match=expected):
         load_dataset("arrays", image_size=32, blob_grid=3)
-    with pytest.raises(InputError, match=r"'tfds' among data_dir; got name$"):
+    with pytest.raises(InputError, match=r"tfds, which takes data_dir; got name$"):
         load_dataset("tfds:mnist", name="other")
 
 

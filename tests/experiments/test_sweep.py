@@ -355,7 +355,7 @@ REFUSALS = [
     (["--objective=gan"], "got 'gan'"),
     (["--objective="], "expected objective to be one of"),
     (["--objective=vae,vae"], "two sweeps of vae with the same"),
-    (["--objective=vae", "--beta=4"], "expected coefficients of vae (there are none); got beta"),
+    (["--objective=vae", "--beta=4"], "coefficients of a study of vae, which takes none; got beta"),
     (["--objective=beta_vae", "--beta=4", "--gamma=1"], "got gamma"),
     (["--objective=beta_vae", "--beta=4,4"], "distinct values"),
     (["--objective=beta_vae", "--beta="], "list of distinct values"),

@@ -331,7 +331,7 @@ def test_a_population_is_scored_run_by_run(small):
     [
         (["mgi"], {}, "expected the metric to be one of"),
         (["mig"], {"mgi": {}}, "expected the metric to be one of"),
-        (["mig"], {"mig": {"bin": 3}}, "settings of the metric 'mig' among bins; got bin"),
+        (["mig"], {"mig": {"bin": 3}}, "settings of metric mig, which takes bins; got bin"),
         (["udr"], {}, "expected the KL per latent"),
     ],
 )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from betavae_jax import kernels
-from betavae_jax.checks import InputError
+from betavae_jax.checks import InputError, keyword_settings
 from betavae_jax.data import DATASETS, dataset_settings
 from betavae_jax.likelihoods import LIKELIHOODS
 from betavae_jax.networks import NETWORKS
@@ -21,7 +21,6 @@ from betavae_jax.runs.settings import (
     build,
     from_config,
     grid_of,
-    keyword_settings,
     make_likelihood,
     resolve,
     to_config,

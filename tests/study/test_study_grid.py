@@ -165,9 +165,9 @@ BAD = [
     ({"sweep": ["vae"]}, "each sweep to be a table; got 'vae'"),
     ({"sweep": [{}]}, "expected objective to be one of"),
     ({"sweep": [{"objective": "gan"}]}, "got 'gan'"),
-    ({"sweep": [{"objective": "vae", "beta": [1]}]}, "a sweep to hold"),
+    ({"sweep": [{"objective": "vae", "beta": [1]}]}, "a sweep, which takes"),
     ({"sweep": [{"objective": "vae", "rows": "0:1"}]}, "got rows"),
-    ({"sweep": [{"objective": "vae"}], "seeds": 3}, "a study to hold .*; got seeds"),
+    ({"sweep": [{"objective": "vae"}], "seeds": 3}, "a study, which takes .*; got seeds"),
     ({"sweep": [{"objective": "vae"}], "settings": {"steps": 3}}, "got steps"),
     ({"sweep": [{"objective": "vae"}], "settings": 3}, "settings of a study to be a table"),
     ({"sweep": [{"objective": "vae"}], "num_seeds": 0}, "num_seeds"),
@@ -190,7 +190,7 @@ BAD = [
     ({"sweep": [{"objective": "vae"}], "settings": {"data": 3}}, "data of a study to be a table"),
     (
         {"sweep": [{"objective": "vae"}], "settings": {"coefficients": {"beta": [1.0]}}},
-        "expected coefficients of vae .there are none.; got beta",
+        "expected coefficients of a study of vae, which takes none; got beta",
     ),
     (
         {"sweep": [{"objective": "beta_vae", "coefficients": {"gamma": [1.0]}}]},
