@@ -126,7 +126,11 @@ def fixed_rows(data: Dataset, num_rows: int = ROWS_EVALUATED) -> tuple[Dataset, 
     Returns:
       (data, rows `[M]` int32 in it).
     """
-    rows = evaluation_rows(data.num_examples, num_rows)
+    return narrow(data, evaluation_rows(data.num_examples, num_rows))
+
+
+def narrow(data: Dataset, rows: np.ndarray) -> tuple[Dataset, np.ndarray]:
+    """A set without all rows but `rows [M]`, where it can be, and their numbers in it."""
     if not data.take or len(rows) == data.num_examples:
         return data, rows
     small = data._replace(arrays=data.take(data.arrays, rows), num_examples=len(rows))
@@ -167,7 +171,11 @@ def encode_rows(
 
 def fetch_examples(data: Dataset, rows: np.ndarray) -> np.ndarray:
     """The examples `rows [N]` of a set, as NumPy `[N, ...]`."""
-    if data.take:  # so that the rest of the set stays where it is
-        data = data._replace(arrays=data.take(data.arrays, rows), num_examples=len(rows))
-        rows = np.arange(len(rows), dtype=np.int32)
+    data, rows = narrow(data, rows)  # so that the rest of the set stays where it is
     return np.asarray(data.gather(data.arrays, jnp.asarray(rows), jax.random.key(_DATA_KEY)))
+
+
+def fetch_factors(data: Dataset, rows: np.ndarray) -> np.ndarray:
+    """The factors of the examples `rows [N]` of a set, as NumPy `[N, K]`."""
+    data, rows = narrow(data, rows)
+    return np.asarray(data.factors(data.arrays, jnp.asarray(rows)))

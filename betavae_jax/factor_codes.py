@@ -3,11 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from betavae_jax.checks import InputError
-from betavae_jax.codes import fetch_examples, fixed_rows
+from betavae_jax.codes import fetch_examples, fetch_factors, fixed_rows
 from betavae_jax.examples import as_array, plain
 from betavae_jax.runs.settings import Settings, load_splits
 
@@ -145,7 +144,7 @@ def fit_factor_codes(
     codes = np.concatenate(
         [encode(fetch_examples(data, rows[start : start + _ROWS_AT_ONCE])) for start in starts]
     )
-    factors = np.asarray(data.factors(data.arrays, jnp.asarray(rows)))
+    factors = fetch_factors(data, rows)
     found = {}
     for factor, (latent, _) in matched.items():
         column = names.index(factor)

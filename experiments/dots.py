@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from betavae_jax.codes import encode_rows, fetch_examples
+from betavae_jax.codes import encode_rows, fetch_examples, fetch_factors
 from betavae_jax.metrics.alignment import axis_alignment
 from betavae_jax.metrics.smoothness import grid_jumps, linear_r_squared
 from betavae_jax.plots.dots import DotPanel, draw_dots, draw_posterior_widths
@@ -62,7 +62,7 @@ def measure(
         experiment.model, data, program, carry.state.params, arrays, index, runs
     )
     mean, variance = np.asarray(posterior.mean), np.exp(np.asarray(posterior.log_variance))
-    factors = np.asarray(data.factors(data.arrays, jnp.asarray(index)))
+    factors = fetch_factors(data, index)
     rows = []
     for run, row in enumerate(results):
         alignment = axis_alignment(mean[run], factors)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from betavae_jax import codes, gaussian
+from betavae_jax.data.sampling import subset
 from betavae_jax.fit import program_of
+from betavae_jax.grids import all_factors
 from betavae_jax.population import place_runs, replicate
 
 
@@ -78,6 +80,18 @@ def test_the_bound_is_the_mean_over_rows(trained, monkeypatch):
         np.testing.assert_allclose(bound.kl_per_latent[run], np.mean(kl, axis=0), atol=1e-6)
         np.testing.assert_allclose(bound.rate[run], bound.kl_per_latent[run].sum())
         np.testing.assert_allclose(bound.elbo[run], -(bound.distortion[run] + bound.rate[run]))
+
+
+def test_examples_and_factors_are_those_of_the_rows(make_experiment):
+    data = make_experiment().splits.train
+    rows = np.asarray([3, 61, 0, 17, 3], np.int32)
+    for held in (data, subset(data, np.arange(64))):  # the first computes from the row's number
+        few, numbers = codes.narrow(held, rows)
+        assert few.num_examples == (len(rows) if held.take else 64)
+        np.testing.assert_array_equal(codes.fetch_factors(held, rows), all_factors(data)[rows])
+        np.testing.assert_array_equal(codes.fetch_factors(few, numbers), all_factors(data)[rows])
+        expected = data.gather(data.arrays, jnp.asarray(rows), jax.random.key(1))
+        np.testing.assert_array_equal(codes.fetch_examples(held, rows), expected)
 
 
 def test_evaluation_rows():

@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
-from betavae_jax.codes import encode_rows, fetch_examples
+from betavae_jax.codes import encode_rows, fetch_examples, fetch_factors, narrow
 from betavae_jax.population import num_runs, replicate
 from betavae_jax.runs.settings import Experiment
 from betavae_jax.training import Carry, Program
@@ -76,12 +75,8 @@ def _read(rows: Rows, read: Callable[[Dataset, np.ndarray], np.ndarray]) -> np.n
     for data in rows.sets:
         mine = distinct[(distinct >= start) & (distinct < start + data.num_examples)] - start
         start += data.num_examples
-        if not len(mine):
-            continue
-        if data.take and len(mine) < data.num_examples:
-            data = data._replace(arrays=data.take(data.arrays, mine), num_examples=len(mine))
-            mine = np.arange(len(mine))
-        parts.append(read(data, mine.astype(np.int32)))
+        if len(mine):
+            parts.append(read(*narrow(data, mine.astype(np.int32))))
     return np.concatenate(parts)[inverse]
 
 
@@ -89,8 +84,7 @@ def read_factors(rows: Rows) -> np.ndarray:
     """Factors `[N, K]` int64; K = 0 where none are known."""
     if rows.sets[0].space is None:
         return np.zeros((len(rows.numbers), 0), np.int64)
-    return _read(rows, lambda data, index: np.asarray(data.factors(data.arrays, jnp.asarray(index)),
-                                                      np.int64))  # fmt: skip
+    return _read(rows, fetch_factors).astype(np.int64)
 
 
 def read_pixels(rows: Rows, most: int) -> np.ndarray:

@@ -4,10 +4,9 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from betavae_jax.codes import encode_rows, fixed_rows, make_bound
+from betavae_jax.codes import encode_rows, fetch_factors, fixed_rows, make_bound
 from betavae_jax.metrics.alignment import axis_alignment
 from betavae_jax.population import replicate, take_runs
 from betavae_jax.runs.leaves import sha256_of_tree
@@ -90,7 +89,7 @@ def _align(
         return [{} for _ in range(runs)]
     data, rows = fixed_rows(data)
     arrays = replicate(data.arrays, program.devices)
-    factors = np.asarray(data.factors(data.arrays, jnp.asarray(rows)))
+    factors = fetch_factors(data, rows)
     codes = np.asarray(
         encode_rows(experiment.model, data, program, carry.state.params, arrays, rows, runs).mean
     )

@@ -4,10 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
-from betavae_jax.codes import evaluation_rows, fetch_examples
+from betavae_jax.codes import evaluation_rows, fetch_examples, fetch_factors
 from betavae_jax.training import data_shape
 from betavae_jax.types import Dataset
 
@@ -51,7 +50,7 @@ def fetch(data: Dataset) -> Examples:
     population = evaluation_rows(data.num_examples, min(max(most, _FEWEST_ROWS), _MOST_ROWS))
     x = fetch_examples(data, population)
     names = data.space.names if data.space else ()
-    factors = _fetch_factors(data, population)
+    factors = fetch_factors(data, population)
     return Examples(fetch_examples(data, shown), x, factors, names, None, x)
 
 
@@ -94,12 +93,6 @@ def _central_row(num_examples: int) -> int:
     side = int(np.sqrt(num_examples))
     is_square = side > 1 and side * side == num_examples
     return (num_examples + side) // 2 if is_square else num_examples // 2
-
-
-def _fetch_factors(data: Dataset, rows: np.ndarray) -> np.ndarray:
-    arrays = data.take(data.arrays, rows) if data.take else data.arrays
-    index = np.arange(len(rows), dtype=np.int32) if data.take else rows
-    return np.asarray(data.factors(arrays, jnp.asarray(index)))
 
 
 def _grid_rows(sizes: Sequence[int], chosen: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
