@@ -1,10 +1,12 @@
 """The examples that a population is scored on: drawn, read, encoded."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
+from betavae_jax.checks import check_at_least
 from betavae_jax.codes import encode_rows, fetch_examples, fetch_factors, narrow
 from betavae_jax.population import num_runs, replicate
 from betavae_jax.runs.settings import Experiment
@@ -12,7 +14,7 @@ from betavae_jax.training import Carry, Program
 from betavae_jax.types import Dataset
 
 _ROWS_AT_ONCE = 1_000
-_TRAINED_ON = 2 / 3  # of a set without a test split, where two draws share no example
+_TRAINED_ON = 2 / 3  # of a set without a test split, where the two parts share no example
 
 
 class Rows(NamedTuple):
@@ -22,42 +24,50 @@ class Rows(NamedTuple):
     numbers: np.ndarray  # [N], counted through all sets
 
     @property
-    def num_distinct(self) -> int:
-        """How many different examples these are."""
-        return len(np.unique(self.numbers))
+    def first_places(self) -> np.ndarray:
+        """Where each of the different examples stands first `[n]`."""
+        return np.unique(self.numbers, return_index=True)[1]
 
 
 def draw_rows(
     experiment: Experiment, num_train: int, num_test: int, seed: int, *, apart: bool = False
 ) -> tuple[Rows, Rows]:
-    """Draws examples uniformly with replacement: of a full grid, independent uniform factors.
+    """Draws examples to fit to, and others to test on.
+
+    Of a full grid both are draws with replacement, from all of it: independent uniform factors,
+    as a simulator would give them. Of other sets no example is drawn twice, and the two share
+    none, so that a score is of as many examples as it says.
 
     Args:
       experiment: Whose data. Where it has a test split, the test rows are from there; but where
-        factor values were held out, both draws are from all examples, so that classifiers know
-        every value.
-      num_train: Rows to fit to.
-      num_test: Rows to test on.
-      seed: Of both draws.
-      apart: Whether no example may be in both, of a set without a test split too. Published
-        metrics draw twice from the whole set.
+        factor values were held out, both are from all examples, so that classifiers know every
+        value.
+      num_train: Rows to fit to; fewer, where there are no more.
+      num_test: Rows to test on, likewise.
+      seed: Of both.
+      apart: Whether a full grid is to be treated as other sets are.
 
     Returns:
       Training and test rows.
+
+    Raises:
+      InputError: If there is one example alone.
     """
     rng = np.random.default_rng(seed)
     train, test = experiment.splits
     if test is not None and not experiment.settings.held_out:
         return (
-            Rows((train,), rng.integers(train.num_examples, size=num_train)),
-            Rows((test,), rng.integers(test.num_examples, size=num_test)),
+            Rows((train,), rng.permutation(train.num_examples)[:num_train]),
+            Rows((test,), rng.permutation(test.num_examples)[:num_test]),
         )
     sets = (train,) if test is None else (train, test)
     number = sum(data.num_examples for data in sets)
-    order = rng.permutation(number) if apart else np.arange(number)
-    cut = int(number * _TRAINED_ON)
-    first, second = (order[:cut], order[cut:]) if apart else (order, order)
-    return Rows(sets, rng.choice(first, num_train)), Rows(sets, rng.choice(second, num_test))
+    is_grid = train.space is not None and math.prod(train.space.sizes) == number
+    if is_grid and not apart:
+        return tuple(Rows(sets, rng.integers(number, size=n)) for n in (num_train, num_test))
+    check_at_least("the number of examples to score on", number, 2, integer=True)
+    order, cut = rng.permutation(number), int(number * _TRAINED_ON)
+    return Rows(sets, order[:cut][:num_train]), Rows(sets, order[cut:][:num_test])
 
 
 def whole(data: Dataset) -> Rows:

@@ -11,6 +11,9 @@ BASELINES = ("downstream_pca", "downstream_pixels")  # the same for every run
 _KNOWN = (*METRICS, DCI_LIGHTGBM, *DOWNSTREAM, *BASELINES)
 LOWER_IS_BETTER = frozenset({"unsupervised", "fairness"})  # of all others more is better
 
+# A row's nearest neighbours must not be itself, drawn again.
+NEEDS_DISTINCT = frozenset({"infomec"})
+
 _SLOW = ("dci", "strong_generalisation", "fairness")
 
 # Each list of names that has a name of its own.

@@ -17,7 +17,7 @@ from betavae_jax.evaluation.draws import (
     read_pixels,
     whole,
 )
-from betavae_jax.evaluation.names import BASELINES, needs_factors
+from betavae_jax.evaluation.names import BASELINES, NEEDS_DISTINCT, needs_factors
 from betavae_jax.evaluation.ranking import rank_runs
 from betavae_jax.evaluation.scores import (
     Effort,
@@ -30,7 +30,7 @@ from betavae_jax.evaluation.scores import (
 )
 from betavae_jax.metrics import Scored
 from betavae_jax.metrics.sources import EncodeFn, Source, grid_simulator
-from betavae_jax.population import num_runs
+from betavae_jax.population import num_runs, take_runs
 from betavae_jax.runs.settings import Experiment
 from betavae_jax.training import Carry, Program
 from betavae_jax.types import Dataset, FactorSpace
@@ -52,10 +52,11 @@ class _Population(NamedTuple):
     """What is scored; functions do their work when they are first called."""
 
     drawn: Four  # codes [R, N, D]
+    first_places: tuple[np.ndarray, np.ndarray]  # of the different examples among the rows
     factor_names: list[str]  # of those that vary
     grid: _Grid | None
     udr: Callable[[], list[Scored]]
-    apart: Callable[[], tuple[Four, int]]  # with the number of distinct training rows
+    apart: Callable[[], Four]
     baseline: Callable[[str], Outcome]
 
 
@@ -71,9 +72,10 @@ def score_population(
 ) -> Iterator[Score]:
     """Scores every run of a population.
 
-    The rows are two draws of examples, the same for all runs; scores of few labels have draws of
-    their own that share no example. Metrics that hold factors fixed look codes up on a full grid
-    of no more than `grid_limit` examples, and group the drawn rows otherwise.
+    The rows are those of `draw_rows`, the same for all runs; scores of few labels have rows of
+    their own, and of a full grid too they are different examples. Metrics that hold factors fixed
+    look codes up on a full grid of no more than `grid_limit` examples, and group the drawn rows
+    otherwise.
 
     Args:
       experiment: What was trained.
@@ -97,7 +99,11 @@ def score_population(
         if name in scorers:
             return scorers[name](run)
         held = _hold(material.grid, run)
-        return score_rows(name, _of_run(material.drawn, run), effort, *held)
+        four = _of_run(material.drawn, run)
+        if name in NEEDS_DISTINCT:
+            train, test = material.first_places
+            four = four[0][train], four[1][train], four[2][test], four[3][test]
+        return score_rows(name, four, effort, *held)
 
     for run in range(num_runs(experiment.runs)) if runs is None else runs:
         for name in names:
@@ -110,8 +116,7 @@ def _scorers_of_own(
     """What is not scored on the drawn rows of one run, by name."""
 
     def few_labels(run: int) -> Outcome:
-        four, distinct = material.apart()
-        return score_few_labels(_of_run(four, run), distinct, effort)
+        return score_few_labels(_of_run(material.apart(), run), effort)
 
     def baseline(name: str) -> Callable[[int], Outcome]:
         return lambda _run: material.baseline(name)
@@ -157,19 +162,19 @@ def _prepare(
     rows_apart = functools.cache(lambda: draw(apart=True))
 
     @functools.cache
-    def apart() -> tuple[Four, int]:
+    def apart() -> Four:
         first, second = rows_apart()
-        four = (encode(first), read_factors(first)[:, varying],
+        return (encode(first), read_factors(first)[:, varying],
                 encode(second), read_factors(second)[:, varying])  # fmt: skip
-        return four, first.num_distinct
 
     return _Population(
         drawn,
+        (train.first_places, test.first_places),
         [known.names[k] for k in varying] if known else [],
         _encode_grid(experiment, encode, names, effort, varying),
-        functools.cache(lambda: _rank(experiment, drawn[0], kl)),
+        functools.cache(lambda: _rank(experiment, carry, drawn[0], kl)),
         apart,
-        functools.cache(lambda name: _score_baseline(name, rows_apart(), *apart(), effort)),
+        functools.cache(lambda name: _score_baseline(name, rows_apart(), apart(), effort)),
     )
 
 
@@ -177,9 +182,7 @@ def _of_run(four: Four, run: int) -> Four:
     return four[0][run], four[1], four[2][run], four[3]
 
 
-def _score_baseline(
-    name: str, rows: tuple[Rows, Rows], four: Four, distinct: int, effort: Effort
-) -> Outcome:
+def _score_baseline(name: str, rows: tuple[Rows, Rows], four: Four, effort: Effort) -> Outcome:
     """Few labels on the examples themselves, or on as many principal components as latents."""
     most = _MOST_PIXELS[name]
     if name == "downstream_pixels":
@@ -191,7 +194,7 @@ def _score_baseline(
         what = f"principal components of {what}"
         width = min(four[0].shape[-1], *x.shape)
         x, x_test = principal_components(x, x_test, width, seed=effort.seed)
-    outcome = score_few_labels((x, four[1], x_test, four[3]), distinct, effort)
+    outcome = score_few_labels((x, four[1], x_test, four[3]), effort)
     if isinstance(outcome, str):
         return outcome
     return outcome._replace(metric=name, convention=f"{what}; {outcome.convention}")
@@ -234,9 +237,10 @@ def _hold(grid: _Grid | None, run: int) -> tuple[Source | None, EncodeFn | None]
     return grid_simulator(codes, grid.space), encode_fn
 
 
-def _rank(experiment: Experiment, codes: np.ndarray, kl: np.ndarray) -> list[Scored]:
+def _rank(experiment: Experiment, carry: Carry, codes: np.ndarray, kl: np.ndarray) -> list[Scored]:
     """UDR of every run."""
     settings = experiment.runs
     columns = [*settings.coefficients, settings.learning_rate]
     kinds = np.stack([np.asarray(column, np.float64) for column in columns], axis=1)
-    return rank_runs(kinds, codes, kl, "all runs of the population")
+    stopped = take_runs(carry.state.failed_at, num_runs(settings)) >= 0
+    return rank_runs(kinds, codes, kl, stopped, "all runs of the population")

@@ -56,7 +56,7 @@ def score_codes(four: Four, names: Sequence[str], effort: Effort) -> Iterator[Sc
         elif name in BASELINES:
             outcome = "expected examples to compare codes with; a file of codes holds none"
         elif name == "downstream":
-            outcome = score_few_labels(four, len(four[0]), effort)
+            outcome = score_few_labels(four, effort)
         else:
             outcome = score_rows(name, four, effort, None, None)
         yield say(0, name, outcome, [])
@@ -113,17 +113,8 @@ def _attempt(score: Callable[[], Result]) -> Outcome:
         return str(refusal)
 
 
-def score_few_labels(four: Four, distinct: int, effort: Effort) -> Outcome:
-    """Few labels: as many of the published numbers as there are training rows.
-
-    Args:
-      four: Codes, or other features, and factors.
-      distinct: How many different examples the training rows are.
-      effort: Seed and processors.
-    """
+def score_few_labels(four: Four, effort: Effort) -> Outcome:
+    """Few labels of codes, or other features: those published numbers that there are rows for."""
     labels = [n for n in LABELS if n <= len(four[0])]
     settings = {"labels": labels, "seed": effort.seed, "jobs": effort.jobs}
-    outcome = _attempt(lambda: DOWNSTREAM["downstream"](*four, **settings))
-    if isinstance(outcome, str):
-        return outcome
-    return outcome._replace(sizes={**outcome.sizes, "distinct_train": distinct})
+    return _attempt(lambda: DOWNSTREAM["downstream"](*four, **settings))

@@ -9,7 +9,7 @@ from betavae_jax.plots.curves import draw_rate_distortion
 from betavae_jax.plots.study import draw_boxes, draw_rank_correlations
 from betavae_jax.report.figures import Figure
 from betavae_jax.runs.directory import FIGURES
-from betavae_jax.study.summary import columns_of, rank_correlations, texts_of
+from betavae_jax.study.summary import columns_of, finished, head_of, rank_correlations, texts_of
 from betavae_jax.study.table import Row, score_names
 
 _ALWAYS = ("elbo", "rate", "active_latents")
@@ -24,7 +24,7 @@ _PLANE = (
     "The runs in the plane of rate and distortion, coloured by objective.",
 )
 _MATRIX = (
-    "Spearman's correlation of every two metrics, over all runs.",
+    "Spearman's correlation of every two metrics, over {} runs. Of a metric with ↓ less is better.",
     "A matrix of rank correlations between metrics.",
 )
 
@@ -52,7 +52,8 @@ def draw_figures(workdir: pathlib.Path, rows: Sequence[Row]) -> list[Figure]:
     )
     figures = []
     if shown:
-        draw_boxes(values[shown], [measured[k] for k in shown], sweeps, texts_of(rows), boxes)
+        heads = [head_of(measured[k]) for k in shown]
+        draw_boxes(values[shown], heads, sweeps, texts_of(rows), boxes)
         figures.append(Figure(boxes, *_BOXES))
     rate, distortion = columns_of(rows, ["rate", "distortion"])
     draw_rate_distortion(rate, distortion, sweeps, plane)
@@ -60,6 +61,7 @@ def draw_figures(workdir: pathlib.Path, rows: Sequence[Row]) -> list[Figure]:
     if len(scores) > 1:
         compared = [*scores, "elbo"]
         correlations = rank_correlations(columns_of(rows, compared))
-        draw_rank_correlations(correlations, compared, matrix)
-        figures.append(Figure(matrix, *_MATRIX))
+        draw_rank_correlations(correlations, [head_of(name) for name in compared], matrix)
+        caption, words = _MATRIX
+        figures.append(Figure(matrix, caption.format(len(finished(rows))), words))
     return figures

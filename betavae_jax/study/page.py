@@ -6,7 +6,6 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from betavae_jax.evaluation import LOWER_IS_BETTER
 from betavae_jax.report.figures import Figure
 from betavae_jax.report.frame import frame_page, read_part, sortable_table
 from betavae_jax.report.sections import figure_html
@@ -21,17 +20,13 @@ from betavae_jax.study.summary import (
     Setting,
     Spread,
     choose_by_udr,
+    head_of,
     settings_of_rows,
     texts_of,
 )
 from betavae_jax.study.table import Row, score_names
 
 _OF_EVERY_RUN = {"elbo": 2, "distortion": 2, "rate": 2, "active_latents": 1}
-_HEADS = {
-    "elbo": "ELBO",
-    "active_latents": "active latents",
-    **{name: f"{name} ↓" for name in LOWER_IS_BETTER},
-}
 _REASONS = 6  # why scores are missing, named on the page
 
 Cell = tuple[Any, str]  # what it is sorted by, None where it is not; and its HTML
@@ -110,7 +105,7 @@ def _word_cell(at: int, text: str) -> Cell:
 
 def _settings_table(settings: Sequence[Setting], scores: Sequence[str]) -> str:
     digits = {**_OF_EVERY_RUN, **dict.fromkeys(scores, 3)}
-    heads = ["objective", "setting", "runs", "stopped", *(_HEADS.get(n, n) for n in digits)]
+    heads = ["objective", "setting", "runs", "stopped", *map(head_of, digits)]
     rows = []
     for at, setting in enumerate(settings):
         cells = [
@@ -134,7 +129,7 @@ def _spread_cell(spread: Spread, digits: int) -> Cell:
 def _runs_table(rows: Sequence[Row], scores: Sequence[str]) -> str:
     digits = {**_OF_EVERY_RUN, "active_latents": 0, **dict.fromkeys(scores, 3)}
     failed = any(row["failed_at"] is not None for row in rows)
-    heads = ["pack", "run", "objective", "setting", "seed", *(_HEADS.get(n, n) for n in digits)]
+    heads = ["pack", "run", "objective", "setting", "seed", *map(head_of, digits)]
     heads += ["stopped at", "cause"] if failed else []
     listed = []
     for at, (row, text) in enumerate(zip(rows, texts_of(rows), strict=True)):
@@ -164,7 +159,7 @@ def _choices(choices: Sequence[Choice]) -> str:
             "least: those of one setting, or all of an objective whose settings have one seed.</p>"
         )
     others = list(dict.fromkeys(name for choice in choices for name in choice.ranks))
-    heads = ["objective", "setting", "seed", "pack", "UDR", *(_HEADS.get(n, n) for n in others)]
+    heads = ["objective", "setting", "seed", "pack", "UDR", *map(head_of, others)]
     rows = []
     for at, choice in enumerate(choices):
         run = choice.chosen

@@ -42,7 +42,8 @@ def rank_across_packs(
         )
         kl = np.asarray([row["kl_per_latent"] for row in rows], np.float64)  # None becomes NaN
         kinds = np.asarray([[*row["coefficients"].values(), row["learning_rate"]] for row in rows])
-        ranked = rank_runs(kinds, codes, kl, "all runs of the objective")
+        stopped = np.asarray([row["failed_at"] is not None for row in rows])
+        ranked = rank_runs(kinds, codes, kl, stopped, "all runs of the objective")
         told = iter(
             with_score(row, say(row["run"], UDR, outcome_of(one, UDR), []))
             for row, one in zip(rows, ranked, strict=True)

@@ -11,6 +11,11 @@ from betavae_jax.study.ledger import UDR
 from betavae_jax.study.table import Row, coefficient_names, score_names
 
 _OF_EVERY_RUN = ("elbo", "distortion", "rate", "active_latents")
+_HEADS = {
+    "elbo": "ELBO",
+    "active_latents": "active latents",
+    **{name: f"{name} ↓" for name in LOWER_IS_BETTER},
+}
 
 
 class Spread(NamedTuple):
@@ -27,8 +32,8 @@ class Setting(NamedTuple):
     sweep: str
     text: str  # such as `beta=4`
     runs: int
-    failed: int
-    spreads: Mapping[str, Spread]
+    failed: int  # that stopped where a value was not finite
+    spreads: Mapping[str, Spread]  # over the others
 
 
 class Choice(NamedTuple):
@@ -39,6 +44,11 @@ class Choice(NamedTuple):
     setting: str
     udr: float
     ranks: Mapping[str, float]  # of each other metric: the share of runs that do not beat it
+
+
+def head_of(name: str) -> str:
+    """How tables and figures head a number; ↓ where less is better."""
+    return _HEADS.get(name, name)
 
 
 def text_of(row: Row, names: Sequence[str], rates: bool) -> str:
@@ -65,6 +75,11 @@ def texts_of(rows: Sequence[Row]) -> list[str]:
     return texts
 
 
+def finished(rows: Sequence[Row]) -> list[Row]:
+    """The runs that trained to their end; a network half trained is no result of its setting."""
+    return [row for row in rows if row["failed_at"] is None]
+
+
 def settings_of_rows(rows: Sequence[Row]) -> list[Setting]:
     """Every setting, over its seeds."""
     groups: dict[tuple[str, str], list[Row]] = {}
@@ -76,8 +91,8 @@ def settings_of_rows(rows: Sequence[Row]) -> list[Setting]:
             sweep,
             text,
             len(own),
-            sum(row["failed_at"] is not None for row in own),
-            {name: spread_of([row[name] for row in own]) for name in names},
+            len(own) - len(finished(own)),
+            {name: spread_of([row[name] for row in finished(own)]) for name in names},
         )
         for (sweep, text), own in groups.items()
     ]
@@ -93,11 +108,13 @@ def spread_of(values: Sequence[float | None]) -> Spread:
 
 
 def columns_of(rows: Sequence[Row], names: Sequence[str]) -> np.ndarray:
-    """Numbers of every run `[M, R]`; NaN where there is none."""
-    return np.asarray(
+    """Numbers of every run `[M, R]`; NaN where there is none, and of runs that stopped."""
+    values = np.asarray(
         [[math.nan if row[name] is None else row[name] for row in rows] for name in names],
         np.float64,
     ).reshape(len(names), len(rows))
+    values[:, [row["failed_at"] is not None for row in rows]] = math.nan
+    return values
 
 
 def rank_correlations(values: np.ndarray) -> np.ndarray:
@@ -121,7 +138,7 @@ def rank_correlations(values: np.ndarray) -> np.ndarray:
 
 
 def choose_by_udr(rows: Sequence[Row]) -> list[Choice]:
-    """The run of the highest UDR in each sweep, and how good the other metrics find it.
+    """The finished run of the highest UDR in each sweep, and how good other metrics find it.
 
     References:
       Duan et al. 2020, Unsupervised model selection for variational disentangled representation
@@ -131,9 +148,11 @@ def choose_by_udr(rows: Sequence[Row]) -> list[Choice]:
         return []
     choices = []
     others = [name for name in score_names(rows) if name != UDR]
-    texts = texts_of(rows)
+    named = [
+        pair for pair in zip(rows, texts_of(rows), strict=True) if pair[0]["failed_at"] is None
+    ]
     for sweep in dict.fromkeys(row["sweep"] for row in rows):
-        own = [(row, text) for row, text in zip(rows, texts, strict=True) if row["sweep"] == sweep]
+        own = [(row, text) for row, text in named if row["sweep"] == sweep]
         scored = [(row, text) for row, text in own if row[UDR] is not None]
         if not scored:
             continue

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from betavae_jax.checks import InputError
 from betavae_jax.evaluation.draws import (
     Rows,
     average_blocks,
@@ -17,6 +18,8 @@ from betavae_jax.evaluation.draws import (
 from betavae_jax.fit import program_of
 from betavae_jax.grids import all_factors
 from betavae_jax.population import place_runs, replicate
+from betavae_jax.runs.settings import Settings, build
+from betavae_jax.types import Splits
 
 SMALL = {"network": "mlp", "network_settings": {"widths": "8", "decoder_widths": "8"}}
 
@@ -26,18 +29,42 @@ def experiment(make_experiment):
     return make_experiment(seed=[0, 1, 2], **SMALL)
 
 
-@pytest.mark.parametrize("apart", [False, True])
-def test_draws_of_a_set_without_a_test_split(experiment, apart):
-    train, test = draw_rows(experiment, 3000, 2000, 0, apart=apart)
+def test_a_full_grid_is_drawn_from_with_replacement(experiment):
+    train, test = draw_rows(experiment, 3000, 2000, 0)
     assert (len(train.numbers), len(test.numbers)) == (3000, 2000)
-    shared = np.intersect1d(train.numbers, test.numbers)
-    if apart:
-        assert len(shared) == 0
-        assert (train.num_distinct, test.num_distinct) == (42, 22)  # two thirds, one third
-    else:
-        assert len(shared) == 64
-        counts = np.bincount(train.numbers, minlength=64)
-        assert np.abs(counts - 3000 / 64).max() < 5 * np.sqrt(3000 / 64)
+    assert len(np.intersect1d(train.numbers, test.numbers)) == 64
+    counts = np.bincount(train.numbers, minlength=64)
+    assert np.abs(counts - 3000 / 64).max() < 5 * np.sqrt(3000 / 64)
+    places = train.first_places
+    np.testing.assert_array_equal(np.sort(train.numbers[places]), np.arange(64))
+    assert all(number not in train.numbers[:place] for place, number in
+               zip(places, train.numbers[places], strict=True))  # fmt: skip
+
+
+def assert_different(train, test, num_train, num_test):
+    assert (len(train.numbers), len(test.numbers)) == (num_train, num_test)
+    together = np.concatenate([train.numbers, test.numbers])
+    assert len(np.unique(together)) == num_train + num_test
+
+
+@pytest.mark.parametrize(
+    ("wanted", "got"), [((3000, 2000), (42, 22)), ((30, 2000), (30, 22)), ((42, 5), (42, 5))]
+)
+def test_a_grid_that_is_taken_apart(experiment, wanted, got):
+    assert_different(*draw_rows(experiment, *wanted, 0, apart=True), *got)
+
+
+@pytest.fixture
+def digits():
+    return build(Settings(dataset="digits"))
+
+
+def test_no_example_of_another_set_is_drawn_twice(digits):
+    assert_different(*draw_rows(digits, 10_000, 5_000, 0), 1198, 599)
+    assert_different(*draw_rows(digits, 100, 50, 0), 100, 50)
+    alone = digits.splits.train._replace(num_examples=1)
+    with pytest.raises(InputError, match=r"examples to score on to be .* at least 2; got 1"):
+        draw_rows(digits._replace(splits=Splits(alone, None)), 10, 10, 0)
 
 
 def test_the_seed_decides_the_draw(experiment):
@@ -51,6 +78,7 @@ def test_a_test_split_is_drawn_from(make_experiment):
     train, test = draw_rows(experiment, 400, 200, 0)
     assert train.sets == (experiment.splits.train,)
     assert test.sets == (experiment.splits.test,)
+    assert (len(train.numbers), len(test.numbers)) == (48, 16)
     every = np.unique(np.concatenate([read_factors(train), read_factors(test)]), axis=0)
     assert len(every) == 64
     assert len(np.unique(read_factors(test), axis=0)) == 16

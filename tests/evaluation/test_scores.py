@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from betavae_jax.checks import InputError
-from betavae_jax.evaluation import Effort, expand_names, score_codes, score_population
+from betavae_jax.evaluation import Effort, draws, expand_names, score_codes, score_population
 from betavae_jax.evaluation.draws import draw_rows, make_encoder, read_factors
 from betavae_jax.fit import program_of
+from betavae_jax.grids import all_factors
 from betavae_jax.metrics import METRICS, mig, udr
 from betavae_jax.population import place_runs, replicate
 from betavae_jax.runs.settings import Settings, build
+from betavae_jax.types import Posterior
 
 EFFORT = Effort(num_train=400, num_test=200, jobs=1)
 SMALL = {"network": "mlp", "network_settings": {"widths": "8", "decoder_widths": "8"}}
@@ -69,6 +71,26 @@ def test_a_score_is_the_metric_of_the_codes(population):
         assert "factor_names" not in scores[2 * run + 1].result
 
 
+def test_neighbours_of_a_row_are_other_examples():
+    """Codes that follow the factors of a small grid are modular; ten copies of each hid it."""
+    data = {"image_size": 32, "blob_grid": 32, "blob_margin": 7.5, "blob_sigma": 2.0}
+    experiment, program, carry = untrained(build(Settings(data=data, num_latents=2, **SMALL)))
+    factors = all_factors(experiment.splits.train)
+    codes = factors.astype(np.float32) + np.random.default_rng(0).normal(size=(1024, 2)) / 100
+
+    def encode(model, data, program, params, arrays, index, runs):
+        at = np.asarray(index)
+        return Posterior(codes[at][None], np.zeros((1, len(at), 2)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draws, "encode_rows", encode)
+        [scored] = score_population(
+            experiment, program, carry, np.ones((1, 2)), ["infomec"], Effort(num_test=10, jobs=1)
+        )
+    assert scored.result["sizes"]["rows"] == 1024
+    assert scored.result["value"] > 0.95
+
+
 def test_udr_is_among_runs_that_differ_in_their_seed(population, make_experiment):
     experiment, program, carry = population
     codes = make_encoder(experiment, program, carry)(draw_rows(experiment, 400, 200, 0)[0])
@@ -83,6 +105,21 @@ def test_udr_is_among_runs_that_differ_in_their_seed(population, make_experiment
     assert scores[0].result["convention"].endswith("all runs of the population")
     alone = score(untrained(make_experiment(**SMALL)), ["udr"])
     assert alone[0].refused.startswith("expected codes [R, N, D] of 2 runs or more")
+
+
+def test_a_run_that_stopped_is_compared_with_none(make_experiment):
+    experiment, program, carry = untrained(make_experiment(seed=[0, 1, 2, 3], **SMALL))
+    before = score((experiment, program, carry), ["udr"])
+    failed_at = np.asarray(carry.state.failed_at).copy()
+    failed_at[1, 1] = 7  # run 3
+    stopped = carry._replace(state=carry.state._replace(failed_at=failed_at))
+    scores = score((experiment, program, stopped), ["udr", "mig"])
+    assert scores[6].refused.startswith("expected a run that trained to its end")
+    assert not scores[7].refused  # its own codes are still its own
+    codes = make_encoder(experiment, program, carry)(draw_rows(experiment, 400, 200, 0)[0])
+    expected = udr(codes[:3], np.ones((3, 3)))
+    for run in range(3):
+        assert scores[2 * run].result["value"] == expected[run].value != before[run].result["value"]
 
 
 def test_a_run_with_nan_keeps_the_others(population):
@@ -111,11 +148,12 @@ def test_a_grid_is_looked_up_and_a_larger_one_grouped(population):
 def test_few_labels_stand_beside_components_and_pixels(make_experiment):
     pytest.importorskip("lightgbm")
     names = names_of("downstream,fairness,strong_generalisation,dci_lightgbm")
-    effort = EFFORT._replace(num_train=90, num_test=60)
-    scores = {s.name: s.result for s in score(untrained(make_experiment(**SMALL)), names, effort)}
+    data = {"image_size": 16, "blob_grid": 16, "blob_margin": 3.5, "blob_sigma": 1.5}
+    population = untrained(make_experiment(data=data, **SMALL))
+    scores = {s.name: s.result for s in score(population, names)}
     for name in names_of("downstream"):
         assert scores[name]["metric"] == name
-        assert scores[name]["sizes"]["distinct_train"] in range(28, 43)
+        assert scores[name]["sizes"]["train"] == 170  # two thirds of 256, not 400
         assert set(scores[name]["scores"]) >= {"logistic:10:mean_test_accuracy"}
     assert scores["downstream_pixels"]["sizes"]["latents"] == 256
     assert scores["downstream_pca"]["sizes"]["latents"] == 3
@@ -126,7 +164,7 @@ def test_few_labels_stand_beside_components_and_pixels(make_experiment):
 
 
 def test_without_factors_only_the_unsupervised_are_scored(tmp_path):
-    x = np.random.default_rng(0).random((100, 6)).astype(np.float32)
+    x = np.random.default_rng(0).random((600, 6)).astype(np.float32)
     np.savez(tmp_path / "v.npz", data=x)
     data = {"data_dir": str(tmp_path / "v.npz")}
     settings = Settings(dataset="arrays", data=data, seed=[0, 1], num_latents=3, **SMALL)

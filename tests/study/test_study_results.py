@@ -25,6 +25,7 @@ from betavae_jax.study.ledger import (
 from betavae_jax.study.plan import Plan, cut, pack_directory, write_plan, write_study
 from betavae_jax.study.summary import (
     choose_by_udr,
+    columns_of,
     rank_correlations,
     settings_of_rows,
     spread_of,
@@ -210,6 +211,20 @@ def test_udr_chooses_in_each_objective(workdir):
     assert beta.ranks["mig"] == pytest.approx(2 / 3)  # of three finite ones
     assert dip.chosen["seed"] == 1
     assert choose_by_udr([{k: v for k, v in row.items() if k != "udr"} for row in rows]) == []
+
+
+def test_a_run_that_stopped_counts_nowhere_else(workdir):
+    """The network that it was at its stop has finite scores, and may have the best."""
+    rows = table_of(workdir, STUDY, states_of(workdir))
+    early = {"mig": 0.9, "udr": 1.0, "elbo": -1.0, "rate": 0.1}
+    kept = [{**row, **early} if row["failed_at"] is not None else row for row in rows]
+    assert kept[3]["mig"] == 0.9
+    assert settings_of_rows(kept) == settings_of_rows(rows)
+    for ours, other in zip(choose_by_udr(kept), choose_by_udr(rows), strict=True):
+        assert ours == other
+    values = columns_of(kept, ["mig", "elbo"])
+    assert np.isnan(values[:, 3]).all()
+    assert np.isfinite(values[:, [0, 1, 2, 4, 5]]).all()
 
 
 def test_where_less_is_better_the_lowest_beats_all(workdir):
