@@ -1,8 +1,11 @@
-"""What functions take, and errors that say what was expected and what came."""
+"""Plain values, and errors that say what was expected and what came."""
 
 import inspect
-from collections.abc import Callable, Collection, Iterable
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
+
+import numpy as np
 
 _LARGEST_NUMBER = (2 - 2**-23) * 2.0**127  # of float32, in which programs compute
 LARGEST_COUNT = 2**31 - 1  # of int32, in which steps, rows and seeds are counted
@@ -28,6 +31,21 @@ def check_name(kind: str, name: str, known: Iterable[str]) -> None:
     known = sorted(known)
     if name not in known:
         raise InputError(f"expected {kind} to be one of {', '.join(known)}; got {name!r}")
+
+
+def jsonable(value: Any) -> Any:
+    """Plain JSON values, of NamedTuples by their names; numbers that are not finite are None."""
+    if hasattr(value, "_asdict"):
+        return jsonable(value._asdict())
+    if isinstance(value, Mapping):
+        return {str(k): jsonable(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(v) for v in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return jsonable(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def keyword_settings(function: Callable[..., Any]) -> dict[str, Any]:

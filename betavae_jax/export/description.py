@@ -3,10 +3,10 @@
 import pathlib
 from typing import Any
 
-from betavae_jax.checks import InputError
+from betavae_jax.checks import InputError, jsonable
 from betavae_jax.representation import Representation
 from betavae_jax.runs.leaves import sha256_of_tree
-from betavae_jax.runs.records import jsonable, read_versioned
+from betavae_jax.runs.records import read_versioned
 from betavae_jax.runs.settings import Settings, from_config
 
 CONFIG = "config.json"

@@ -3,10 +3,11 @@
 import functools
 import importlib.metadata
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from betavae_jax.checks import jsonable
 
 _Z = 1.959963984540054  # the normal distribution's 97.5th percentile
 
@@ -36,23 +37,7 @@ class Result(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """The result in numbers, strings, lists and dictionaries; non-finite numbers are None."""
-        return {name: _plain(value) for name, value in self._asdict().items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Interval):
-        return {name: _plain(part) for name, part in value._asdict().items()}
-    if isinstance(value, Mapping):
-        return {str(name): _plain(part) for name, part in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        return dict(jsonable(self))
 
 
 @functools.cache

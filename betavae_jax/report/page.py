@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from betavae_jax.checks import InputError
+from betavae_jax.checks import InputError, jsonable
 from betavae_jax.population import take_runs
 from betavae_jax.report.decoder import NotForThePageError
 from betavae_jax.report.examples import Examples, fetch, fetch_map
@@ -43,7 +43,7 @@ from betavae_jax.report.tables import (
     varying_settings,
 )
 from betavae_jax.runs.directory import CONFIG, FIGURES, FLAGS, LOG, REPORT
-from betavae_jax.runs.records import jsonable, read_log, write_text
+from betavae_jax.runs.records import read_log, write_text
 from betavae_jax.runs.settings import Experiment
 from betavae_jax.training import Carry
 from betavae_jax.types import Params

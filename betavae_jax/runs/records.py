@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,23 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from betavae_jax.checks import InputError
+from betavae_jax.checks import InputError, jsonable
 from betavae_jax.types import Terms
 
 ACTIVE_NATS = 0.01  # a latent whose mean KL exceeds this is called active
-
-
-def jsonable(value: Any) -> Any:
-    """Plain JSON values; numbers that are not finite become None."""
-    if isinstance(value, Mapping):
-        return {str(k): jsonable(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [jsonable(v) for v in value]
-    if isinstance(value, (np.ndarray, np.generic)):
-        return jsonable(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 @contextlib.contextmanager

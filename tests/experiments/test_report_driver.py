@@ -58,8 +58,8 @@ def test_an_unfinished_run_is_reported_from_its_checkpoint(invoke, workdir):
 
 
 def test_results_of_the_checkpoint_are_used(invoke, workdir, trained):
+    from betavae_jax.checks import jsonable
     from betavae_jax.evaluation import evaluate
-    from betavae_jax.runs.records import jsonable
 
     population = load_population(workdir)
     results = jsonable(evaluate(*population[:3]))

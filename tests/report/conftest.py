@@ -8,13 +8,14 @@ import jax
 import numpy as np
 import pytest
 
+from betavae_jax.checks import jsonable
 from betavae_jax.evaluation import evaluate
 from betavae_jax.fit import feed_of, program_of
 from betavae_jax.population import place_runs
 from betavae_jax.report import write_report
 from betavae_jax.runs.directory import CONFIG, LOG
 from betavae_jax.runs.machine import describe_program
-from betavae_jax.runs.records import append_log, jsonable, write_json
+from betavae_jax.runs.records import append_log, write_json
 from betavae_jax.runs.settings import Settings, build, to_config
 
 

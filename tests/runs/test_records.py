@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from betavae_jax.checks import jsonable
 from betavae_jax.runs import records
 from betavae_jax.types import Terms
 
@@ -35,7 +36,7 @@ NAN, INF = float("nan"), float("inf")
     ],
 )
 def test_jsonable(value, expected):
-    got = records.jsonable(value)
+    got = jsonable(value)
     assert got == expected
     assert json.loads(json.dumps(got, allow_nan=False)) == expected
 
