@@ -1,12 +1,11 @@
 """Codes made elsewhere, from a file."""
 
 import pathlib
-import zipfile
-import zlib
 
 import numpy as np
 
 from betavae_jax.checks import InputError
+from betavae_jax.data.files import open_npz, read_member
 from betavae_jax.metrics.rows import check_codes, check_factors
 
 _TRAIN_SHARE = 2 / 3
@@ -53,22 +52,10 @@ def load_codes(path: pathlib.Path, *, factors: bool = True, seed: int = 0) -> Fo
 
 
 def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
-    try:
-        # NumPy leaves a file that it opened itself open where it is damaged.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise InputError(f"expected a file of codes; {path} is missing") from None
-    except OSError as error:
-        raise InputError(
-            f"expected a file of codes that can be read; got {path} ({error.strerror})"
-        ) from None
-    except (ValueError, EOFError, AttributeError, TypeError, KeyError, zipfile.BadZipFile,
-            zlib.error):  # fmt: skip
-        raise InputError(
-            f"expected {path} to be a NumPy archive, .npz, of plain arrays; it is something else, "
-            "or damaged"
-        ) from None
+    if not path.exists():
+        raise InputError(f"expected a file of codes; {path} is missing")
+    with open_npz(path) as archive:
+        return {name: read_member(path, archive, name) for name in archive}
 
 
 def _check_pair(

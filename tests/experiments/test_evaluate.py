@@ -189,7 +189,7 @@ REFUSALS = [
     (["--workdir=missing"], "expected a run directory; missing/config.json is missing"),
     (["--workdir=a", "--output=b.json"], "expected --output with --codes"),
     (["--codes=missing.npz"], "missing.npz is missing"),
-    (["--codes=damaged.npz"], "something else, or damaged"),
+    (["--codes=damaged.npz"], "to be whole and readable"),
     (["--codes=nan.npz", "--metrics=mig"], "expected finite codes; got NaN or infinity in 1 of"),
     (["--codes=half.npz"], "expected factors to be whole numbers"),
     (["--codes=alone.npz", "--metrics=mig,sap"], "factors is missing"),
