@@ -146,9 +146,14 @@ def test_second_derivatives_of_the_kernels_are_those_of_matrix_products():
 
 def test_kernels_take_32_bits_for_indices_where_64_are_the_default():
     x, kernel = draw(0, (2, 4, 6, 16), (4, 4, 16, 16))
-    expected = value_and_gradients(functools.partial(convolution, form="matmul"), x, kernel)
+
+    def values_of(form):
+        fn = functools.partial(convolution, form=form)
+        return jax.jit(lambda x, k: value_and_gradients(fn, x, k))(x, kernel)
+
+    expected = values_of("matmul")
     with jax.enable_x64(True):
-        actual = value_and_gradients(functools.partial(convolution, form="kernels"), x, kernel)
+        actual = values_of("kernels")
     jax.tree.map(assert_close, actual, expected)
 
 
@@ -316,8 +321,7 @@ def test_wrong_shapes_are_refused(fn, x_shape, kernel_shape, text):
 )
 def test_layers_have_the_parameters_and_outputs_of_flax(ours, flax):
     (x,) = draw(0, (3, 8, 4, 5))
-    init = jax.jit(lambda key: [layer.init(key, x) for layer in (ours, flax)])
-    variables, expected = init(jax.random.key(0))
+    variables, expected = (layer.init(jax.random.key(0), x) for layer in (ours, flax))
     assert jax.tree.map(jnp.shape, variables) == {"params": {"kernel": (4, 4, 5, 7), "bias": (7,)}}
     jax.tree.map(np.testing.assert_array_equal, variables, expected)
     variables["params"]["bias"] = jnp.arange(7.0)
