@@ -231,7 +231,10 @@ def objective(request):
 
 @functools.cache
 def contract(objective):
-    """Critic, batch, default coefficients, and the compiled loss with its gradient."""
+    """Critic, batch, default coefficients, the loss, and compiled: of one run, and of three.
+
+    Both are of one program: the loss with its gradient, beside the losses of three runs.
+    """
     data = make_data()
     index = objective.draw(jax.random.key(0), 2 * B, data)
     batch = gather_batch(data, index, jax.random.key(1))
@@ -241,8 +244,18 @@ def contract(objective):
         value, (terms, _) = objective.loss(params, critic, MODEL, batch, given, key)
         return value, terms
 
-    compiled = jax.jit(jax.value_and_grad(loss, has_aux=True))
-    return critic, batch, coefficients_of(objective), loss, compiled
+    @jax.jit
+    def program(*runs):
+        first = jax.tree.map(lambda leaf: leaf[0], runs)
+        return jax.value_and_grad(loss, has_aux=True)(*first), jax.vmap(loss)(*runs)
+
+    def of_one(*run):
+        return program(*jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), run))[0]
+
+    def of_three(*runs):
+        return program(*runs)[1]
+
+    return critic, batch, coefficients_of(objective), loss, of_one, of_three
 
 
 def test_coefficients_are_numbers_with_defaults(objective):
@@ -271,8 +284,8 @@ def test_draw_gives_rows(objective):
 
 
 def test_loss_and_terms(objective):
-    _, _, given, _, compiled = contract(objective)
-    (value, terms), grads = compiled(PARAMS, KEY, given)
+    _, _, given, _, of_one, _ = contract(objective)
+    (value, terms), grads = of_one(PARAMS, KEY, given)
     assert value.shape == ()
     assert terms.kl_per_latent.shape == (D,)
     for name, leaf in {**terms._asdict(), **terms.extras, "value": value}.items():
@@ -290,24 +303,24 @@ def test_loss_and_terms(objective):
 
 
 def test_z_is_sampled(objective):
-    _, _, given, _, compiled = contract(objective)
-    values = [float(compiled(PARAMS, jax.random.key(seed), given)[0][0]) for seed in (0, 1, 2, 0)]
+    _, _, given, _, of_one, _ = contract(objective)
+    values = [float(of_one(PARAMS, jax.random.key(seed), given)[0][0]) for seed in (0, 1, 2, 0)]
     assert len(set(values)) == 3
     assert values[0] == values[3]
 
 
 def test_eager_jit_and_vmap_agree(objective):
-    _, _, given, loss, compiled = contract(objective)
+    _, _, given, loss, of_one, of_three = contract(objective)
     keys = [jax.random.key(seed) for seed in range(3)]
     scales = np.asarray([1.0, 0.5, 2.0], np.float32)
     ones = [jax.tree.map(lambda a, c=c: np.asarray(a) * c, (PARAMS, given)) for c in scales]
     params, runs = jax.tree.map(lambda *leaves: np.stack(leaves), *ones)
-    mapped = jax.device_get(jax.jit(jax.vmap(loss))(params, jnp.stack(keys), runs))
+    mapped = jax.device_get(of_three(params, jnp.stack(keys), runs))
     # Of differences near zero (an MMD, a total correlation), times their weight.
     rounding = 1e-6 * max([1.0, *(float(np.max(values)) for values in runs)])
     for i, (key, one) in enumerate(zip(keys, ones, strict=True)):
         one_params, one_given = jax.device_put(one)
-        jitted, _ = compiled(one_params, key, one_given)
+        jitted, _ = of_one(one_params, key, one_given)
         others = [jax.tree.map(lambda leaf, i=i: leaf[i], mapped)]
         if i == 0:
             others.append(loss(one_params, key, one_given))
@@ -318,7 +331,7 @@ def test_eager_jit_and_vmap_agree(objective):
 
 
 def test_an_absent_critic_is_empty(objective):
-    critic, batch, given, _, _ = contract(objective)
+    critic, batch, given, *_ = contract(objective)
     if jax.tree.leaves(critic):
         pytest.skip("this objective has a critic")
     assert critic == ()
