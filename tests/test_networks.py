@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from random_parameters import random_parameters
 
 from betavae_jax.checks import InputError
 from betavae_jax.networks import NETWORKS
@@ -15,6 +16,7 @@ from betavae_jax.networks.assembly import ACTIVATIONS
 from betavae_jax.types import Network
 
 CONVOLUTIONAL = ["conv", "conv_locatello"]
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 X_SHAPES = [
     (16, 16, 1),
     (28, 28, 1),
@@ -78,13 +80,7 @@ TOTALS = {"conv": 502_005, "conv_locatello": 764_245, "mlp": 14_196_516}
 def make(name, x_shape, num_latents=10, **settings):
     """Makes a compiled network and parameters whose biases are not zero, so that they count."""
     network = NETWORKS[name](x_shape, num_latents, **settings)
-    generator = np.random.default_rng(0)
-
-    def random(leaf):
-        deviation = np.prod(leaf.shape[:-1]) ** -0.5
-        return jnp.asarray(deviation * generator.normal(size=leaf.shape), jnp.float32)
-
-    params = jax.tree.map(random, jax.eval_shape(network.init, jax.random.key(0)))
+    params = jax.tree.map(jnp.asarray, random_parameters(network.init))
     return Network(network.init, jax.jit(network.encode), jax.jit(network.decode)), params
 
 
@@ -159,6 +155,20 @@ def test_parameters_are_those_counted_by_hand(name):
     assert sum(counted.values()) == TOTALS[name]
 
 
+def dense(layer, x):
+    return x @ layer["kernel"] + layer["bias"].reshape(1, -1)
+
+
+def convolution(layer, x):
+    y = lax.conv_general_dilated(x, layer["kernel"], (2, 2), "SAME", dimension_numbers=DIMENSIONS)
+    return y + layer["bias"].reshape(1, 1, 1, -1)
+
+
+def transposed(layer, x):
+    y = lax.conv_transpose(x, layer["kernel"], (2, 2), "SAME", dimension_numbers=DIMENSIONS)
+    return y + layer["bias"].reshape(1, 1, 1, -1)
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "activation"),
     [
@@ -170,24 +180,8 @@ def test_parameters_are_those_counted_by_hand(name):
 )
 def test_outputs_are_those_of_the_same_layers_written_with_lax(name, settings, activation):
     network, params = make(name, (32, 16, 3), **settings)
-    dimensions = ("NHWC", "HWIO", "NHWC")
-
-    def dense(layer, x):
-        return x @ layer["kernel"] + layer["bias"].reshape(1, -1)
-
-    def convolution(layer, x):
-        y = lax.conv_general_dilated(
-            x, layer["kernel"], (2, 2), "SAME", dimension_numbers=dimensions
-        )
-        return y + layer["bias"].reshape(1, 1, 1, -1)
-
-    def transposed(layer, x):
-        y = lax.conv_transpose(x, layer["kernel"], (2, 2), "SAME", dimension_numbers=dimensions)
-        return y + layer["bias"].reshape(1, 1, 1, -1)
-
     num_dense = {"conv": 2, "conv_locatello": 1}[name]
 
-    @jax.jit
     def encode(layers, h):
         for i in range(3):
             h = activation(convolution(layers[f"conv_{i}"], h))
@@ -196,7 +190,6 @@ def test_outputs_are_those_of_the_same_layers_written_with_lax(name, settings, a
             h = activation(dense(layers[f"dense_{i}"], h))
         return jnp.split(dense(layers["posterior"], h), 2, axis=1)
 
-    @jax.jit
     def decode(layers, h):
         for i in range(num_dense):
             h = activation(dense(layers[f"dense_{i}"], h))
@@ -205,12 +198,12 @@ def test_outputs_are_those_of_the_same_layers_written_with_lax(name, settings, a
             h = activation(transposed(layers[f"transposed_{i}"], h))
         return transposed(layers["transposed_2"], h)
 
-    x, z = images((32, 16, 3)), codes()
-    posterior = network.encode(params["encoder"], x)
-    mean, log_variance = encode(params["encoder"], x)
-    assert_close(posterior.mean, mean)
-    assert_close(posterior.log_variance, log_variance)
-    assert_close(network.decode(params["decoder"], z), decode(params["decoder"], z))
+    @jax.jit  # both in one program: compiled at once
+    def both_ways(params, x, z):
+        ours = *network.encode(params["encoder"], x), network.decode(params["decoder"], z)
+        return ours, (*encode(params["encoder"], x), decode(params["decoder"], z))
+
+    jax.tree.map(assert_close, *both_ways(params, images((32, 16, 3)), codes()))
 
 
 @pytest.mark.parametrize(
@@ -225,19 +218,17 @@ def test_padding_is_of_zeros_and_cut_off_again(x_shape, num_convolutions, padded
     network, params = make("conv", x_shape, **small)
     padded, padded_params = make("conv", padded_shape, **small)
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, padded_params)
-    x = images(x_shape)
     inner = (slice(None), slice(top, top + height), slice(left, left + width))
-    surrounded = jnp.zeros((3, *padded_shape)).at[inner].set(x)
-    for a, b in zip(
-        network.encode(params["encoder"], x),
-        padded.encode(params["encoder"], surrounded),
-        strict=True,
-    ):
-        assert_close(a, b, 1e-6)
 
-    z = codes()
-    output = network.decode(params["decoder"], z)
-    assert_close(output, padded.decode(params["decoder"], z)[inner], 1e-6)
+    @jax.jit
+    def both(params, x, z):
+        surrounded = jnp.zeros((3, *padded_shape)).at[inner].set(x)
+        one = *network.encode(params["encoder"], x), network.decode(params["decoder"], z)
+        output = padded.decode(params["decoder"], z)[inner]
+        return one, (*padded.encode(params["encoder"], surrounded), output)
+
+    for a, b in zip(*both(params, images(x_shape), codes()), strict=True):
+        assert_close(a, b, 1e-6)
 
 
 @pytest.mark.parametrize(("name", "x_shape"), [("conv", (12, 15, 3)), ("mlp", (5, 3, 2))], ids=str)
@@ -317,10 +308,11 @@ def test_eager_jit_and_a_population_on_two_devices_agree():
 
     step = jax.value_and_grad(loss)
     program = jax.jit(jax.vmap(step, in_axes=(0, None)))
-    compiled = program.lower(placed, jax.device_put(x, NamedSharding(mesh, PartitionSpec())))
+    on_both = jax.device_put(x, NamedSharding(mesh, PartitionSpec()))
+    compiled = program.lower(placed, on_both).compile()
     forbidden = r"\s(convolution|all-\w+|collective-\w+|reduce-scatter)(-start)?\("
-    assert not re.search(forbidden, compiled.compile().as_text())
-    together = jax.tree.map(np.asarray, program(placed, x))
+    assert not re.search(forbidden, compiled.as_text())
+    together = jax.tree.map(np.asarray, compiled(placed, on_both))
     for run in range(2):
         params = jax.tree.map(lambda leaf, run=run: np.asarray(leaf)[run], population)
         alone = jax.jit(step)(params, x)
