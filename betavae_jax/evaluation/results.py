@@ -85,11 +85,14 @@ def _align(
     """Axis alignment of each run, where the factors are known and ordered (a full grid)."""
     runs = len(experiment.runs.seed)
     space = data.space
-    if space is None or not space.full_grid or len(space.sizes) > experiment.settings.num_latents:
+    varying = np.flatnonzero(np.asarray(space.sizes if space else ()) > 1)
+    most = experiment.settings.num_latents
+    if space is None or not space.full_grid or not 0 < len(varying) <= most:
         return [{} for _ in range(runs)]
+    names = [space.names[k] for k in varying]
     data, rows = fixed_rows(data)
     arrays = replicate(data.arrays, program.devices)
-    factors = fetch_factors(data, rows)
+    factors = fetch_factors(data, rows)[:, varying]
     codes = np.asarray(
         encode_rows(experiment.model, data, program, carry.state.params, arrays, rows, runs).mean
     )
@@ -103,8 +106,8 @@ def _align(
             {
                 "axis_alignment": {
                     "value": alignment.value,
-                    "abs_pearson_r": dict(zip(space.names, alignment.correlation, strict=True)),
-                    "latent": dict(zip(space.names, alignment.latent, strict=True)),
+                    "abs_pearson_r": dict(zip(names, alignment.correlation, strict=True)),
+                    "latent": dict(zip(names, alignment.latent, strict=True)),
                     "num_examples": len(rows),
                 }
             }

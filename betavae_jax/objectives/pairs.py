@@ -25,7 +25,7 @@ def prepare_pairs(data: Dataset, changed: int) -> Dataset:
     """Adds to a set what `draw_pairs` looks up there; a full grid needs nothing.
 
     Args:
-      data: A set with at least two known factors, its arrays on the host.
+      data: A set with at least two known factors that vary, its arrays on the host.
       changed: How many factors differ in a pair; 0 for a random number of them.
 
     Returns:
@@ -38,11 +38,11 @@ def prepare_pairs(data: Dataset, changed: int) -> Dataset:
     check_at_least("changed", changed, 0, integer=True)
     if data.space is None:
         raise InputError("expected a set with known factors, to pair examples; it has none")
-    num_factors = len(data.space.names)
-    if num_factors < 2 or changed >= num_factors:
+    names = [data.space.names[k] for k in _varying(data)]
+    if len(names) < 2 or changed >= len(names):
         raise InputError(
             f"expected more factors than the {max(changed, 1)} that change in a pair; "
-            f"the set has {num_factors}: {', '.join(data.space.names)}"
+            f"in the set {len(names)} vary: {', '.join(names) or 'none'}"
         )
     if data.space.full_grid:
         return data
@@ -78,7 +78,8 @@ def draw_pairs(key: Array, batch_size: int, data: Dataset, changed: int) -> Arra
 
     A partner comes about by changing some factors, chosen at random, one after the other. A
     factor changes to that of a random example among those which agree in all others, so on a
-    full grid it is uniform over its values. It may come out as it was.
+    full grid it is uniform over its values. It may come out as it was. Factors with one value do
+    not count.
 
     Args:
       key: A PRNG key.
@@ -112,9 +113,14 @@ def draw_pairs(key: Array, batch_size: int, data: Dataset, changed: int) -> Arra
     return jnp.stack([first, second])
 
 
+def _varying(data: Dataset) -> np.ndarray:
+    """The factors that have more than one value, by number `[K]`."""
+    return np.flatnonzero(np.asarray(data.space.sizes if data.space else ()) > 1)
+
+
 def _most(data: Dataset) -> int:
     """K - 1: the most factors that may change in a pair."""
-    return 0 if data.space is None else len(data.space.names) - 1
+    return max(len(_varying(data)) - 1, 0)
 
 
 def _vary(data: Dataset) -> Callable[[Array, Array, Array], Array]:
@@ -132,7 +138,9 @@ def _vary(data: Dataset) -> Callable[[Array, Array, Array], Array]:
             "expected a set with known factors that the device's memory holds whole, to pair"
             " examples; got another"
         )
-    sizes, strides = np.asarray(data.space.sizes, np.int32), grid_strides(data.space.sizes)
+    varying = _varying(data)
+    sizes = np.asarray(data.space.sizes, np.int32)[varying]
+    strides = grid_strides(data.space.sizes)[varying]
 
     def vary_on_grid(key: Array, index: Array, factor: Array) -> Array:
         stride, size = jnp.asarray(strides)[factor], jnp.asarray(sizes)[factor]
@@ -144,7 +152,7 @@ def _vary(data: Dataset) -> Callable[[Array, Array, Array], Array]:
 
 def _group(data: Dataset) -> PairArrays:
     """Groups the examples of a set by all factors but each one in turn."""
-    factors = all_factors(data)
+    factors = all_factors(data)[:, _varying(data)]
     groups = [_group_by(np.delete(factors, k, axis=1)) for k in range(factors.shape[1])]
     return PairArrays(data.arrays, *(np.stack(leaves) for leaves in zip(*groups, strict=True)))
 

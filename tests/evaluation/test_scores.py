@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from betavae_jax.checks import InputError
-from betavae_jax.evaluation import Effort, draws, expand_names, score_codes, score_population
+from betavae_jax.evaluation import (
+    Effort,
+    draws,
+    evaluate,
+    expand_names,
+    score_codes,
+    score_population,
+)
 from betavae_jax.evaluation.draws import draw_rows, make_encoder, read_factors
 from betavae_jax.fit import program_of
 from betavae_jax.grids import all_factors
@@ -135,6 +142,22 @@ def test_a_run_with_nan_keeps_the_others(population):
     assert {s.run for s in scores if s.name != "udr" and s.refused} == {0}
     assert "NaN" in scores[0].refused
     assert {s.run for s in scores if s.name == "udr" and s.refused} == {0, 1}  # 1 has no other
+
+
+def test_a_factor_of_one_value_is_aligned_with_nothing(make_experiment, tmp_path):
+    """Data that holds a constant factor has the alignment of the same data without it."""
+    found = []
+    for number, sizes in enumerate(["8,1,8", "8,8"]):
+        blobs = make_experiment().splits.train
+        x = blobs.gather(blobs.arrays, np.arange(64), jax.random.key(0))
+        np.savez(tmp_path / f"{number}.npz", x=x)
+        data = {"data_dir": str(tmp_path / f"{number}.npz"), "factor_sizes": sizes}
+        experiment = make_experiment(dataset="arrays", data=data, **SMALL)
+        [row] = evaluate(*untrained(experiment))["runs"]
+        found.append(row["metrics"]["axis_alignment"])
+    assert list(found[0]["latent"]) == ["factor_0", "factor_2"]
+    assert list(found[0]["latent"].values()) == list(found[1]["latent"].values())
+    assert found[0]["value"] == found[1]["value"]
 
 
 def test_a_grid_is_looked_up_and_a_larger_one_grouped(population):

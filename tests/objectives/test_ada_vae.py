@@ -163,6 +163,17 @@ def test_a_random_number_of_factors_changes():
     assert abs(counts[1] - 0.5 * (8 / 9 + 2 * 8 / 81)) < 0.04
 
 
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("changed", [0, 1, 2])
+def test_a_factor_of_one_value_does_not_count(whole, changed):
+    def draw(sizes):
+        data = make_grid(sizes)
+        data = data if whole else subset(data, np.arange(data.num_examples))
+        return pairs_of(data, OBJECTIVES["ada_gvae"](changed=changed))[0]
+
+    np.testing.assert_array_equal(draw((4, 1, 5, 6)), draw((4, 5, 6)))
+
+
 def test_pairs_of_a_set_with_gaps():
     rng = np.random.default_rng(0)
     rows = np.sort(rng.permutation(120)[:50])
@@ -218,8 +229,9 @@ def test_a_correlated_grid_keeps_its_law_for_the_first():
     ("data", "changed", "message"),
     [
         (make_grid()._replace(space=None), 1, "known factors, to pair examples; it has none"),
-        (make_grid((7,)), 1, "more factors than the 1 that change in a pair; the set has 1: a"),
+        (make_grid((7,)), 1, "more factors than the 1 that change in a pair; in the set 1 vary: a"),
         (make_grid(), 3, "more factors than the 3 that change"),
+        (make_grid((4, 1, 5)), 2, "more factors than the 2 .* in the set 2 vary: a, c"),
         (subset(make_grid((3, 3)), np.asarray([0, 4, 8])), 1, "share all factors but one"),
     ],
 )
