@@ -7,9 +7,8 @@ import numpy as np
 
 from betavae_jax.checks import check_shape
 from betavae_jax.plots.latents import label_latents, order_latents
+from betavae_jax.plots.panels import DPI, make_panels, show_codes
 
-_DPI = 100
-_SPAN = 3.0  # standard deviations of the prior that the colours cover
 _COLUMNS = 5
 
 
@@ -34,27 +33,12 @@ def draw_code_maps(
     References:
       Higgins et al. 2017, β-VAE, figure 7.
     """
-    from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.figure import Figure
-
     check_shape("maps", maps.shape, (len(kl_per_latent), None, None))
-    scale = LinearSegmentedColormap.from_list("codes", ["#0000ff", "#ffffff", "#ff0000"])
-    colours = scale.with_extremes(bad="0.8")
-    columns = min(_COLUMNS, len(maps))
-    rows = -(-len(maps) // columns)
-    figure = Figure(figsize=(1.9 * columns + 0.9, 2.1 * rows + 0.4), dpi=_DPI, layout="constrained")
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    figure, axes = make_panels(len(maps), _COLUMNS, (1.9, 2.1), (0.9, 0.4))
     labels = label_latents(kl_per_latent, names)
-    for panel, latent in zip(axes, order_latents(kl_per_latent), strict=False):
-        shown = np.ma.masked_invalid(maps[latent])
-        image = panel.imshow(
-            shown, cmap=colours, vmin=-_SPAN, vmax=_SPAN, aspect="auto", interpolation="nearest"
-        )
+    for panel, latent in zip(axes, order_latents(kl_per_latent), strict=True):
+        image = show_codes(panel, maps[latent])
         panel.set_title(labels[latent].replace("nats  ", "nats\n"), fontsize=8)
-        panel.set_xticks([])
-        panel.set_yticks([])
-    for unused in axes[len(maps) :]:
-        unused.set_visible(False)
     axes[0].set_ylabel(factors[0], fontsize=9)
     axes[0].set_xlabel(factors[1], fontsize=9)
     figure.colorbar(image, ax=axes, ticks=[-3, 0, 3], aspect=30, pad=0.02)
@@ -83,7 +67,7 @@ def draw_information(
     finite = shown[np.isfinite(shown)]
     largest = max(float(finite.max(initial=0.0)), 1e-3)
     size = (0.75 * len(factors) + 2.4, 0.34 * len(order) + 1.3)
-    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shown, cmap="Greys", vmin=0, vmax=largest, aspect="auto")
     for (row, column), value in np.ndenumerate(shown):
@@ -91,10 +75,8 @@ def draw_information(
             colour = "white" if value > 0.6 * largest else "black"
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8,
                       color=colour)  # fmt: skip
-    axes.set_xticks(range(len(factors)), factors)
-    if len(factors) > 2:
-        for label in axes.get_xticklabels():
-            label.set(rotation=35, ha="right", rotation_mode="anchor")
+    slanted = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(factors)), factors, **(slanted if len(factors) > 2 else {}))
     axes.set_yticks(range(len(order)), [labels[latent] for latent in order])
     axes.tick_params(length=0, labelsize=9)
     figure.colorbar(image, ax=axes, label="nats", pad=0.03)
@@ -116,17 +98,13 @@ def draw_aggregate_posterior(
       path: The file to write, PNG.
       names: What each latent is known to follow, `D` strings, empty where nothing is known.
     """
-    from matplotlib.figure import Figure
-
     check_shape("samples", samples.shape, (None, len(kl_per_latent)))
     grid = np.linspace(-4, 4, 161)
     prior = np.exp(-0.5 * grid**2) / np.sqrt(2 * np.pi)
-    columns = min(_COLUMNS, len(kl_per_latent))
-    rows = -(-len(kl_per_latent) // columns)
-    figure = Figure(figsize=(1.9 * columns + 0.4, 1.6 * rows + 0.3), dpi=_DPI, layout="constrained")
-    axes = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
+    size = len(kl_per_latent)
+    figure, axes = make_panels(size, _COLUMNS, (1.9, 1.6), (0.4, 0.3), sharex=True)
     labels = label_latents(kl_per_latent, names)
-    for panel, latent in zip(axes, order_latents(kl_per_latent), strict=False):
+    for panel, latent in zip(axes, order_latents(kl_per_latent), strict=True):
         values = samples[:, latent]
         values = np.clip(values[np.isfinite(values)], grid[0], grid[-1])
         density = len(values) > 0
@@ -135,6 +113,4 @@ def draw_aggregate_posterior(
         panel.set_title(labels[latent].replace("nats  ", "nats\n"), fontsize=8)
         panel.set_yticks([])
         panel.tick_params(labelsize=8)
-    for unused in axes[len(kl_per_latent) :]:
-        unused.set_visible(False)
     figure.savefig(path)

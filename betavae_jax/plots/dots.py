@@ -9,9 +9,7 @@ import numpy as np
 from betavae_jax.checks import check_shape
 from betavae_jax.plots.images import tile_images
 from betavae_jax.plots.latents import label_latents, order_latents
-
-_DPI = 100
-_SPAN = 3.0  # standard deviations of the prior that the colours cover
+from betavae_jax.plots.panels import DPI, show_codes
 
 
 class DotPanel(NamedTuple):
@@ -44,7 +42,7 @@ def draw_dots(panels: Sequence[DotPanel], path: pathlib.Path) -> None:
     rows = 2 + len(panels[0].kl_per_latent)
     columns = len(panels[0].originals)
     width = 0.36 * columns + 1.9
-    figure = Figure(figsize=(width * len(panels), 0.42 * rows + 0.5), dpi=_DPI)
+    figure = Figure(figsize=(width * len(panels), 0.42 * rows + 0.5), dpi=DPI)
     for number, panel in enumerate(panels):
         check_shape("maps", panel.maps.shape, (len(panel.kl_per_latent), None, None))
         left = number / len(panels)
@@ -67,20 +65,10 @@ def draw_dots(panels: Sequence[DotPanel], path: pathlib.Path) -> None:
             )
             if row >= 2:
                 place = (start + image_width + 0.006, bottom, 0.42 * share / width, 0.92 * height)
-                _draw_map(figure.add_axes(place), panel.maps[order[row - 2]])
+                beside = figure.add_axes(place)
+                show_codes(beside, panel.maps[order[row - 2]].T)  # x to the right and y down
+                beside.spines[:].set(color="0.6", linewidth=0.5)
     figure.savefig(path)
-
-
-def _draw_map(axes: object, values: np.ndarray) -> None:
-    """Draws one latent over the plane, x to the right and y down."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    colours = LinearSegmentedColormap.from_list("codes", ["#0000ff", "#ffffff", "#ff0000"])
-    axes.imshow(  # type: ignore[attr-defined]
-        values.T, cmap=colours, vmin=-_SPAN, vmax=_SPAN, interpolation="nearest", aspect="auto"
-    )
-    axes.set(xticks=[], yticks=[])  # type: ignore[attr-defined]
-    axes.spines[:].set(color="0.6", linewidth=0.5)  # type: ignore[attr-defined]
 
 
 def draw_posterior_widths(
@@ -96,7 +84,7 @@ def draw_posterior_widths(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.6, 3.2), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(4.6, 3.2), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     for k, name in enumerate(names):
         axes.scatter(kl[:, k], deviation[:, k], label=name, s=28)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from betavae_jax.checks import check_at_least, check_shape
+from betavae_jax.plots.panels import DPI, make_panels
 
-_DPI = 100
 _COLUMNS = 2
+_SLANTED: dict[str, Any] = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
 _WIDEST = 10.4  # inches that the page shows without making print smaller
 _PITCHES = (0.16, 0.32)  # inches from box to box: what labels need, and what looks well
 _MARGIN = 1.4  # inches of a panel beside its boxes
@@ -32,8 +33,6 @@ def draw_boxes(
       settings: `R` strings such as `beta=4`; runs that share it and the objective are one box.
       path: The file to write, PNG.
     """
-    from matplotlib.figure import Figure
-
     check_shape("values", values.shape, (len(metrics), len(objectives)))
     check_at_least("the number of metrics", len(metrics), 1)
     kinds = list(zip(objectives, settings, strict=True))
@@ -42,21 +41,15 @@ def draw_boxes(
     colours = {name: f"C{k % 10}" for k, name in enumerate(dict.fromkeys(objectives))}
     pitch = float(np.clip((_WIDEST - _MARGIN) / max(len(boxes), 1), *_PITCHES))
     width = max(3.6, pitch * len(boxes) + _MARGIN)
-    columns = min(_COLUMNS if _COLUMNS * width <= _WIDEST else 1, len(metrics))
-    rows = -(-len(metrics) // columns)
+    columns = _COLUMNS if _COLUMNS * width <= _WIDEST else 1
     labels = [text or name for name, text in boxes]
     height = _HEIGHT + _CHARACTER * max(map(len, labels), default=0)
-    figure = Figure(figsize=(width * columns, height * rows), dpi=_DPI, layout="constrained")
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for panel, metric, row in zip(axes, metrics, values, strict=False):
+    figure, axes = make_panels(len(metrics), columns, (width, height), (0, 0))
+    for panel, metric, row in zip(axes, metrics, values, strict=True):
         own = [row[(place == at) & np.isfinite(row)] for at in range(len(boxes))]
         _draw_panel(panel, own, [colours[name] for name, _ in boxes])
         panel.set_title(metric, fontsize=10)
-        panel.set_xticks(range(len(boxes)), labels)
-        for label in panel.get_xticklabels():
-            label.set(rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
-    for unused in axes[len(metrics) :]:
-        unused.set_visible(False)
+        panel.set_xticks(range(len(boxes)), labels, fontsize=8, **_SLANTED)
     dots = [axes[0].plot([], [], "s", color=colour, label=name)[0]
             for name, colour in colours.items()]  # fmt: skip
     figure.legend(handles=dots, loc="outside upper center", ncols=min(4, len(dots)), fontsize=9,
@@ -107,7 +100,7 @@ def draw_rank_correlations(
 
     check_shape("correlations", correlations.shape, (len(names), len(names)))
     side = 0.62 * len(names) + 2.2
-    figure = Figure(figsize=(side + 0.6, side), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(side + 0.6, side), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     shown = np.ma.masked_invalid(correlations)
     image = axes.imshow(shown, cmap="RdBu_r", vmin=-1, vmax=1)
@@ -116,9 +109,7 @@ def draw_rank_correlations(
             colour = "white" if abs(value) > 0.7 else "black"
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8,
                       color=colour)  # fmt: skip
-    axes.set_xticks(range(len(names)), names)
-    for label in axes.get_xticklabels():
-        label.set(rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_xticks(range(len(names)), names, **_SLANTED)
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(length=0, labelsize=9)
     figure.colorbar(image, ax=axes, label="Spearman correlation", shrink=0.8, pad=0.03)

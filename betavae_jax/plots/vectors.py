@@ -8,8 +8,8 @@ import numpy as np
 
 from betavae_jax.checks import check_at_least, check_shape
 from betavae_jax.plots.latents import label_latents, order_latents
+from betavae_jax.plots.panels import make_panels
 
-_DPI = 100
 _PANEL = (2.6, 1.7)  # inches
 _FEW_FEATURES = 12  # up to here each value has a dot of its own
 _COLUMNS = 4
@@ -23,25 +23,18 @@ def _panels(
     panel: tuple[float, float] = _PANEL,
 ) -> tuple[Any, list[Any]]:
     """A figure of `count` panels that share their axes."""
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    size = (panel[0] * columns + 0.4, panel[1] * rows + 0.5)
-    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
-    axes = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
-    for unused in axes[count:]:
-        unused.set_visible(False)
-    for used in axes[:count]:
-        used.grid(alpha=0.25)
-        used.tick_params(labelsize=8, labelbottom=True)
-        used.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    figure, axes = make_panels(count, columns, panel, (0.4, 0.5), sharex=True, sharey=True)
+    for one in axes:
+        one.grid(alpha=0.25)
+        one.tick_params(labelsize=8, labelbottom=True)
+        one.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     margin = 0.3 if num_features == 1 else 0.02 * (num_features - 1)
     axes[0].set_xlim(-margin, num_features - 1 + margin)
     figure.supxlabel("feature", fontsize=9)
     figure.supylabel("value", fontsize=9)
-    return figure, axes[:count]
+    return figure, axes
 
 
 def _marker(num_features: int) -> dict[str, Any]:
