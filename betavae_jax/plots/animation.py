@@ -9,25 +9,22 @@ from betavae_jax.plots.images import tile_images
 from betavae_jax.plots.latents import order_latents
 
 _MILLISECONDS = 80  # a frame
-_COLUMNS = 5
+_MOST, _COLUMNS = 10, 5  # latents that are shown, and how many of them in a row
 _LARGEST_TILE = 128  # pixels; a small image is enlarged by whole numbers up to here
 
 
-def draw_animation(
-    traversals: np.ndarray, kl_per_latent: np.ndarray, path: pathlib.Path, *, most: int = 10
-) -> None:
-    """Writes an animation of latents that move there and back, side by side, the largest KL first.
+def draw_animation(traversals: np.ndarray, kl_per_latent: np.ndarray, path: pathlib.Path) -> None:
+    """Writes an animation of the ten latents of the largest KL, side by side, there and back.
 
     Args:
       traversals: Decoded images `[D, T, H, W, C]` in [0, 1], T at least 2.
       kl_per_latent: Mean KL of each latent `[D]`, nats.
       path: The file to write, GIF; it repeats for ever.
-      most: How many latents to show.
     """
     from PIL import Image
 
     check_shape("traversals", traversals.shape, (len(kl_per_latent), *(None,) * 4))
-    shown = traversals[order_latents(kl_per_latent)[:most]]
+    shown = traversals[order_latents(kl_per_latent)[:_MOST]]
     count, steps, height, width = shown.shape[:4]
     columns = min(_COLUMNS, count)
     rows = -(-count // columns)

@@ -10,6 +10,7 @@ from betavae_jax.plots.latents import label_latents, order_latents
 
 _DPI = 100
 _GAP = 2  # pixels between tiles
+_SAMPLES_IN_A_ROW = 10
 _USUAL_WIDTH = 800  # of a picture, pixels
 _TILE = 60  # a tile is at least so wide on the page, pixels
 
@@ -34,15 +35,14 @@ def to_rgb(images: np.ndarray) -> np.ndarray:
     return np.broadcast_to(images, (*images.shape[:-1], 3))
 
 
-def tile_images(images: np.ndarray, gap: int = _GAP) -> np.ndarray:
+def tile_images(images: np.ndarray) -> np.ndarray:
     """Joins images `[rows, columns, H, W, C]` into one picture `[., ., 3]`.
 
     Args:
       images: Values in [0, 1]; see `to_rgb` for others and for the channels.
-      gap: Pixels between tiles.
 
     Returns:
-      One picture; the gaps are mid-grey, so that black images keep their edges.
+      One picture; the gaps of two pixels are mid-grey, so that black images keep their edges.
 
     Raises:
       InputError: If `images` has another number of axes, or not 1 to 4 channels.
@@ -50,11 +50,11 @@ def tile_images(images: np.ndarray, gap: int = _GAP) -> np.ndarray:
     check_shape("images", images.shape, (None,) * 5)
     images = to_rgb(images)
     rows, columns, height, width, _ = images.shape
-    size = (rows * (height + gap) - gap, columns * (width + gap) - gap, 3)
+    size = (rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3)
     picture = np.full(size, 0.5, np.float32)
     for row in range(rows):
         for column in range(columns):
-            top, left = row * (height + gap), column * (width + gap)
+            top, left = row * (height + _GAP), column * (width + _GAP)
             picture[top : top + height, left : left + width] = images[row, column]
     return picture
 
@@ -106,17 +106,16 @@ def draw_reconstructions(
     _draw_tiles(images, path, ["original", "reconstruction"])
 
 
-def draw_samples(samples: np.ndarray, path: pathlib.Path, *, columns: int = 10) -> None:
+def draw_samples(samples: np.ndarray, path: pathlib.Path) -> None:
     """Draws samples from the prior, decoded.
 
     Args:
       samples: `[N, H, W, C]` in [0, 1]; N is cut to full rows.
       path: The file to write, PNG.
-      columns: Images in a row.
     """
     check_shape("samples", samples.shape, (None, None, None, None))
     check_at_least("the number of samples", len(samples), 1)
-    columns = min(columns, len(samples))
+    columns = min(_SAMPLES_IN_A_ROW, len(samples))
     rows = len(samples) // columns
     _draw_tiles(samples[: rows * columns].reshape((rows, columns, *samples.shape[1:])), path, [])
 

@@ -86,7 +86,6 @@ def draw_vector_traversals(
     *,
     span: float,
     names: Sequence[str] = (),
-    title: str = "",
 ) -> None:
     """Draws a panel a latent, moved over [-span, span] while the others stay; KL falls.
 
@@ -96,7 +95,6 @@ def draw_vector_traversals(
       path: The file to write, PNG.
       span: How far, in standard deviations of the prior.
       names: What each latent is known to follow, `D` strings, empty where nothing is known.
-      title: What is moved and what stays, where that is not the code of one example.
     """
     check_shape("traversals", traversals.shape, (len(kl_per_latent), None, None))
     figure, axes = _panels(len(traversals), traversals.shape[2], columns=3)
@@ -105,8 +103,6 @@ def draw_vector_traversals(
     for panel, latent in zip(axes, order_latents(kl_per_latent), strict=True):
         colours = _draw_lines(panel, traversals[latent], values)
         panel.set_title(labels[latent], fontsize=9)
-    if title:
-        figure.suptitle(title, fontsize=10)
     _add_bar(figure, axes, colours, "value of the latent")
     figure.savefig(path)
 
