@@ -61,7 +61,7 @@ def beta_vae_score(
         sizes={"train": num_train, "test": num_test, "batch": batch_size,
                "latents": train_x.shape[1], "factors": source.num_factors},
         seed=seed,
-        versions=library_versions("scikit-learn"),
+        versions=library_versions("scikit-learn", "scipy"),
     )  # fmt: skip
 
 

@@ -72,7 +72,7 @@ def factor_vae_score(
         sizes={"train": num_train, "test": num_test, "variance": num_variance,
                "batch": batch_size, "latents": len(variance), "factors": source.num_factors},
         seed=seed,
-        versions=library_versions(),
+        versions=library_versions("scipy"),
     )  # fmt: skip
 
 

@@ -63,12 +63,10 @@ def binomial_interval(accuracy: float, trials: int) -> Interval:
     References:
       Wilson (1927), "Probable inference, the law of succession, and statistical inference".
     """
-    shrink = 1.0 + _Z**2 / trials
-    centre = (accuracy + _Z**2 / (2 * trials)) / shrink
-    half = _Z / shrink * math.sqrt(accuracy * (1 - accuracy) / trials + _Z**2 / (4 * trials**2))
-    # At 0 and 1 the bound is exact; rounding must not push the value outside.
-    low, high = min(max(centre - half, 0.0), accuracy), max(min(centre + half, 1.0), accuracy)
-    return Interval(low, high, "95 %, Wilson over test points")
+    from scipy.stats import binomtest  # a second to import
+
+    found = binomtest(round(accuracy * trials), trials).proportion_ci(method="wilson")
+    return Interval(float(found.low), float(found.high), "95 %, Wilson over test points")
 
 
 def influence_interval(value: float, influence: np.ndarray, what: str = "rows") -> Interval:
