@@ -5,6 +5,7 @@ from typing import Any
 
 from betavae_jax.checks import InputError
 from betavae_jax.examples import plain
+from betavae_jax.runs.records import differences
 from betavae_jax.runs.settings import AUTO, Settings, resolve
 from betavae_jax.types import Shape
 
@@ -75,11 +76,7 @@ def _mapping(parameters: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def check_same(settings: Settings, fitted: Settings) -> None:
     """Raises InputError where training cannot go on with other settings."""
-    different = [
-        f"{name} was {old!r}, is {new!r}"
-        for name, old, new in zip(Settings._fields, fitted, settings, strict=True)
-        if name not in _CHANGEABLE and old != new
-    ]
+    different = differences(fitted._asdict(), settings._asdict(), but=_CHANGEABLE)
     if different:
         raise InputError(
             f"expected partial_fit with the parameters of the first call; {'; '.join(different)}"

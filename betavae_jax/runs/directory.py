@@ -14,7 +14,7 @@ from typing import IO, Any
 from betavae_jax.checks import InputError
 from betavae_jax.runs.checkpoints import steps_in
 from betavae_jax.runs.machine import FORMAT
-from betavae_jax.runs.records import read_versioned, write_json
+from betavae_jax.runs.records import differences, read_versioned, write_json
 from betavae_jax.runs.settings import MUTABLE
 
 _LOGGER = logging.getLogger(__name__)
@@ -77,21 +77,13 @@ def _check_identity(
 ) -> None:
     # Through JSON, so that tuples and lists compare as the file holds them.
     new = json.loads(json.dumps(new))
-    settings = [
-        f"{name} was {old['settings'].get(name)!r}, is {value!r}"
-        for name, value in new["settings"].items()
-        if name not in MUTABLE and old["settings"].get(name) != value
-    ]
+    settings = differences(old["settings"], new["settings"], but=MUTABLE)
     if settings:
         raise InputError(
             f"expected the configuration that {workdir} was made with; got another: "
             f"{'; '.join(settings)} (choose another --workdir, or --overwrite)"
         )
-    program = [
-        f"{name} was {old['program'].get(name)!r}, is {value!r}"
-        for name, value in new["program"].items()
-        if old["program"].get(name) != value
-    ]
+    program = differences(old["program"], new["program"])
     if program and not inexact:
         raise InputError(
             f"expected the versions, hardware and data that {workdir} was made with; got "

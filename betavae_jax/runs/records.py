@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,17 @@ def read_versioned(
     if version > newest:
         raise InputError(f"expected {path} of format {newest} or older; got {version}")
     return read
+
+
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], but: Collection[str] = ()
+) -> list[str]:
+    """What `new` has otherwise than `old`, such as "seed was [0], is [1]", but for some names."""
+    return [
+        f"{name} was {old.get(name)!r}, is {value!r}"
+        for name, value in new.items()
+        if name not in but and old.get(name) != value
+    ]
 
 
 def log_lines(step: int, means: Terms) -> list[dict[str, Any]]:

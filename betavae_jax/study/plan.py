@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from betavae_jax.checks import InputError
 from betavae_jax.population import num_runs
-from betavae_jax.runs.records import write_json
+from betavae_jax.runs.records import differences, write_json
 from betavae_jax.runs.settings import Settings, grid_of
 from betavae_jax.study.grid import Study, labels_of
 
@@ -124,23 +124,21 @@ def read_study(workdir: pathlib.Path) -> Study | None:
 
 def check_same_study(workdir: pathlib.Path, old: Study, new: Study) -> None:
     """Raises InputError, naming what differs, unless the runs of two studies are the same."""
-    before, after = _plain(old)["sweeps"], _plain(new)["sweeps"]
-    names = [labels_of(old), labels_of(new)]
-    differences = []
-    if names[0] != names[1]:
-        differences = [f"its objectives were {', '.join(names[0])}, are {', '.join(names[1])}"]
-    else:
-        differences = [
-            f"{name} of {label} was {a[name]!r}, is {b[name]!r}"
-            for label, a, b in zip(names[0], before, after, strict=True)
-            for name in b
-            if a[name] != b[name]
-        ]
-    if differences:
+    was, now = labels_of(old), labels_of(new)
+    different = differences(_by_name(old), _by_name(new))
+    if was != now:
+        different = [f"its objectives were {', '.join(was)}, are {', '.join(now)}"]
+    if different:
         raise InputError(
-            f"expected the study that {workdir} holds; got another: {'; '.join(differences[:3])} "
+            f"expected the study that {workdir} holds; got another: {'; '.join(different[:3])} "
             "(choose another --workdir)"
         )
+
+
+def _by_name(study: Study) -> dict[str, Any]:
+    """Every setting of every sweep."""
+    sweeps = zip(labels_of(study), _plain(study)["sweeps"], strict=True)
+    return {f"{name} of {label}": value for label, sweep in sweeps for name, value in sweep.items()}
 
 
 def describe_plan(workdir: pathlib.Path, study: Study, plan: Plan) -> str:
@@ -198,11 +196,7 @@ def _check_whole(study: Study, packs: Sequence[Pack]) -> None:
 
 def check_machine(workdir: pathlib.Path, plan: Plan, machine: Mapping[str, Any]) -> None:
     """Raises InputError unless packs made for one machine run alike on another."""
-    different = [
-        f"{name} was {plan.machine.get(name)!r}, is {value!r}"
-        for name, value in machine.items()
-        if plan.machine.get(name) != value
-    ]
+    different = differences(plan.machine, machine)
     if different:
         raise InputError(
             f"expected the versions and hardware that {workdir / PLAN} was made with; got "
