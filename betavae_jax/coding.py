@@ -79,8 +79,7 @@ def bound(
     """Estimates the bound on log p(x) of each example alone.
 
     Its noise is drawn from the key and the example itself: it does not depend on the others,
-    nor on the example's place among them. A likelihood with a σ of its batch takes that of
-    the example alone.
+    nor on the example's place among them.
 
     Args:
       model: The model.
@@ -105,7 +104,7 @@ def bound(
 
     def log_weight(keys: Array) -> Array:
         z = jax.vmap(gaussian.sample)(keys, posterior)
-        likelihood = _each_alone(model, model.decode(params, z), x)
+        likelihood = model.log_likelihood(model.decode(params, z), x)
         if importance == 1:
             return likelihood - rate
         prior = jnp.sum(gaussian.log_density(z, jnp.zeros_like(z), jnp.zeros_like(z)), axis=1)
@@ -115,17 +114,6 @@ def bound(
     log_weights = log_weights.reshape(num_samples, importance, -1)
     estimates = jax.nn.logsumexp(log_weights, axis=1) - math.log(importance)
     return jnp.mean(estimates, axis=0)
-
-
-def _each_alone(model: Model, natural: Any, x: Array) -> Array:
-    """The log-likelihood of each example as if it were a batch: `[B]`."""
-    axes = jax.tree.map(lambda leaf: 0 if leaf.ndim else None, natural)
-
-    def alone(natural: Any, x: Array) -> Array:
-        natural = jax.tree.map(lambda leaf: leaf[None] if leaf.ndim else leaf, natural)
-        return model.log_likelihood(natural, x[None])[0]
-
-    return jax.vmap(alone, in_axes=(axes, 0))(natural, x)
 
 
 def fingerprint(x: Array) -> Array:

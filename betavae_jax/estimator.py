@@ -172,7 +172,12 @@ class BetaVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return decoded.reshape(len(decoded), *self._given_shape)
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """The ELBO of each example `[N]`, nats; of eight samples, the same at every call."""
+        """The ELBO of each example `[N]`, nats; of eight samples, the same at every call.
+
+        Raises:
+          InputError: If the examples are not as those of `fit`, or the likelihood is
+            `gaussian_optimal`, which bounds no single example's density.
+        """
         x = self._check_later(X)
         return self.representation_.elbo(x, num_samples=_SAMPLES, seed=_SCORE_SEED)
 

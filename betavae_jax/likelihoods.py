@@ -190,7 +190,8 @@ def gaussian_optimal(*, min_sigma: float = 1e-3) -> Likelihood:
     That σ is the likeliest for the batch, in closed form, and the gradient flows through
     it. It is the batch's, chosen in hindsight: an example's log-likelihood depends on
     what it is evaluated with, so a value on test data holds for the batches of that
-    evaluation and is a little above what any σ fixed beforehand gives.
+    evaluation and is a little above what any σ fixed beforehand gives. Of one example alone
+    it would be no density: it has no integral over x.
 
     Args:
       min_sigma: What σ is not taken below, in units of x.
@@ -213,7 +214,7 @@ def gaussian_optimal(*, min_sigma: float = 1e-3) -> Likelihood:
         scaled = residual / jnp.sqrt(variance)
         return _sum_pixels(-0.5 * jnp.square(scaled) - 0.5 * (jnp.log(variance) + _LOG_2PI))
 
-    return Likelihood(_no_parameters, _unchanged, log_likelihood, _itself)
+    return Likelihood(_no_parameters, _unchanged, log_likelihood, _itself, of_a_batch=True)
 
 
 def laplace(*, scale: float = 0.1) -> Likelihood:

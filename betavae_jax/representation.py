@@ -22,7 +22,7 @@ from betavae_jax.factor_codes import (
     matched_latents,
 )
 from betavae_jax.restore import read_run
-from betavae_jax.runs.settings import Settings, from_config
+from betavae_jax.runs.settings import Settings, from_config, make_likelihood
 from betavae_jax.types import Model, Params, Posterior, Scale, Shape
 
 
@@ -201,8 +201,14 @@ class Representation:
           `[]` or `[N]`.
 
         Raises:
-          InputError: If an argument is not as above.
+          InputError: If an argument is not as above, or the likelihood is of whole batches
+            (`gaussian_optimal`), which bounds no single example's density.
         """
+        if make_likelihood(self._settings).of_a_batch:
+            raise InputError(
+                "expected a likelihood that gives one example alone a density, for its bound; got"
+                f" {self._settings.likelihood}, whose sigma is a batch's"
+            )
         check_at_least("num_samples", num_samples := plain(num_samples), 1, integer=True)
         check_at_least("importance", importance := plain(importance), 1, integer=True)
         key = as_key(seed)

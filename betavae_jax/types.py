@@ -117,6 +117,7 @@ class Likelihood(NamedTuple):
     log_likelihood: Callable[[Any, Array], Array]  # (natural, x [B, ...]) -> [B], nats
     mean: Callable[[Any], Array]  # natural -> x [B, ...]
     unit_interval: bool = False  # whether x must lie in [0, 1]
+    of_a_batch: bool = False  # whether an example's density depends on those beside it
 
 
 class Model(NamedTuple):

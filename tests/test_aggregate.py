@@ -35,6 +35,17 @@ def test_the_prior_itself_measures_zero():
     assert measured["covariance_off_diagonal"] == measured["covariance_diagonal"] == 0
 
 
+def test_the_order_of_examples_is_only_noise():
+    """Means and noise that make the prior together, in the order of one latent, as factors are."""
+    rng = np.random.default_rng(0)
+    mean = rng.normal(scale=np.sqrt(0.75), size=(4000, 3)).astype(np.float32)
+    mean = mean[np.argsort(mean[:, 0])]
+    measured = measure_aggregate(Posterior(mean, np.full_like(mean, np.log(0.25))))
+    assert abs(measured["mmd_rbf"]) < 0.01
+    assert abs(measured["total_correlation"]) < 0.1
+    assert measured["dimensionwise_kl"] < 0.05
+
+
 def test_one_example_is_refused():
     with pytest.raises(InputError, match="at least 2; got 1"):
         measure_aggregate(Posterior(jnp.zeros((1, 3)), jnp.zeros((1, 3))))

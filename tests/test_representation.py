@@ -246,16 +246,17 @@ def test_fingerprints_of_binary_images_differ():
     np.testing.assert_array_equal(prints[7], coding.fingerprint(jnp.asarray(x[7])))
 
 
-def test_the_optimal_sigma_is_that_of_each_image():
-    """A likelihood that looks at its batch still gives each image a bound of its own."""
-    settings = Settings(num_latents=2, network="mlp", likelihood="gaussian_optimal",
-                        network_settings={"widths": "none", "decoder_widths": "none"})  # fmt: skip
-    functions = coding.make_coding(resolve(settings, (4,)), (4,))
-    params = functions.model.init(jax.random.key(0))
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4)), jnp.float32)
-    together = functions.bound(params, x, jax.random.key(0), 1, 1)
-    alone = [functions.bound(params, x[i : i + 1], jax.random.key(0), 1, 1)[0] for i in range(4)]
-    np.testing.assert_allclose(together, alone, rtol=1e-5)
+def test_a_sigma_of_a_batch_bounds_no_image(train_run, tmp_path):
+    workdir = train_run(
+        tmp_path / "run", data={"image_size": 16, "blob_margin": 4.0}, network="mlp",
+        likelihood="gaussian_optimal",
+        network_settings={"widths": "8", "decoder_widths": "8"}, num_steps=1,
+    )  # fmt: skip
+    representation = bv.load(workdir)
+    image = np.zeros((16, 16), np.float32)
+    assert np.isfinite(representation.reconstruct(image)).all()
+    with pytest.raises(InputError, match=r"one example alone a density, .* got gaussian_optimal"):
+        representation.elbo(image)
 
 
 def test_few_programs_serve_every_number_of_images(run_directory, images):
