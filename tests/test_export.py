@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from flax import linen as nn
+from random_parameters import random_parameters
 
 import betavae_jax.export as export_module
 from betavae_jax.chain import decoder_chain, encoder_chain
@@ -40,18 +41,13 @@ def subject_of(network="mlp", x_shape=(8, 8, 1), likelihood="bernoulli", scale=N
     """A run with random parameters, biases too."""
     settings = {"network_settings": SMALL, "num_latents": NUM_LATENTS, **settings}
     resolved = resolve(Settings(network=network, likelihood=likelihood, **settings), x_shape)
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda leaf: np.asarray(leaf + 0.1 * rng.normal(size=leaf.shape), np.float32),
-        model_of(resolved, x_shape).init(jax.random.key(0)),
-    )
     return Representation(
         config={"settings": resolved._asdict(), "program": {"versions": {"jax": "0"}}},
         results={"elbo": -3.0},
         step=6,
         image_shape=x_shape,
         num_latents=resolved.num_latents,
-        params=params,
+        params=random_parameters(model_of(resolved, x_shape).init),
         scale=scale,
     )
 
@@ -225,7 +221,7 @@ class Plain(nn.Module):
 def test_what_onnx_cannot_represent_is_named(module, says):
     network = assemble(module, Plain(), (8, 8, 1), NUM_LATENTS)
     model = make_model(network, LIKELIHOODS["bernoulli"]())
-    params = model.init(jax.random.key(0))
+    params = random_parameters(model.init)
     with pytest.raises(InputError, match="expected the encoder to be a chain of layers") as refusal:
         encoder_chain(model, params, (8, 8, 1))
     assert says in str(refusal.value)

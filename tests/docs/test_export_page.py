@@ -5,6 +5,7 @@ import importlib.util
 import jax
 import numpy as np
 import pytest
+from random_parameters import random_parameters
 
 from betavae_jax.export import FORMATS, export_run
 from betavae_jax.representation import Representation
@@ -24,7 +25,7 @@ def model():
         step=0,
         image_shape=(8, 8, 1),
         num_latents=2,
-        params=model_of(settings, (8, 8, 1)).init(jax.random.key(0)),
+        params=random_parameters(model_of(settings, (8, 8, 1)).init),
     )
 
 

@@ -7,6 +7,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from random_parameters import random_parameters
 
 import betavae_jax.report
 from betavae_jax.likelihoods import LIKELIHOODS
@@ -216,7 +217,7 @@ def test_the_decoder_agrees_with_jax(browser, network, settings, x_shape, likeli
 def test_a_frame_is_fast(browser, capsys):
     """64×64 within 30 ms a frame where the machine is free; three times that where it is busy."""
     model = make_model(NETWORKS["conv_locatello"]((64, 64, 3), 10), LIKELIHOODS["bernoulli"]())
-    params = model.init(jax.random.key(0))
+    params = random_parameters(model.init)
     decoder = describe_decoder(model, params, (64, 64, 3), 10, "bernoulli")
     described = decoder_for_page(decoder, np.zeros(10), np.zeros((64, 64, 3)), 1e-2)
     browser.get("about:blank")

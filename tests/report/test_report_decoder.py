@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from flax import linen as nn
+from random_parameters import random_parameters
 
 from betavae_jax.likelihoods import bernoulli, gaussian_learned
 from betavae_jax.models import make_model
@@ -22,7 +23,7 @@ from betavae_jax.types import Posterior
 
 def describe(network, x_shape, likelihood="bernoulli", scale=1.0, **settings):
     model = make_model(NETWORKS[network](x_shape, 3, **settings), bernoulli())
-    params = jax.tree.map(lambda p: scale * p, model.init(jax.random.key(0)))
+    params = jax.tree.map(lambda p: scale * p, random_parameters(model.init))
     return describe_decoder(model, params, x_shape, 3, likelihood), params
 
 
@@ -61,7 +62,7 @@ def test_the_layers_of_a_fully_connected_decoder():
 def test_the_second_description_is_like_the_first():
     """The model's trace is remembered by JAX; the description must not depend on that."""
     model = make_model(NETWORKS["mlp"]((7,), 3, decoder_widths="5"), gaussian_learned())
-    params = model.init(jax.random.key(0))
+    params = random_parameters(model.init)
     pair = [describe_decoder(model, params, (7,), 3, "gaussian_learned") for _ in range(2)]
     assert pair[0] == pair[1]
 
@@ -148,6 +149,6 @@ class Encoder(nn.Module):
 )
 def test_other_decoders_are_refused(module, why):
     model = make_model(assemble(Encoder(), module, (4,), 3), bernoulli())
-    params = model.init(jax.random.key(0))
+    params = random_parameters(model.init)
     with pytest.raises(NotForThePageError, match=why):
         describe_decoder(model, params, (4,), 3, "bernoulli")
