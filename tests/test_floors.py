@@ -67,6 +67,7 @@ WITHIN = {
     "in_memory": 6,
     "representation": 7,
     "factor_codes": 5,
+    "report": 8,
 }
 
 

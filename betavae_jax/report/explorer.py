@@ -1,12 +1,14 @@
 """What the sliders of the page read: examples, codes and decoders, as plain JSON values."""
 
 import base64
+import functools
 import io
 import math
 from typing import Any
 
 import numpy as np
 
+from betavae_jax.coding import Coding, map_rows
 from betavae_jax.plots.images import to_rgb
 from betavae_jax.plots.latents import label_latents, order_latents
 from betavae_jax.report.decoder import (
@@ -16,7 +18,7 @@ from betavae_jax.report.decoder import (
     round_decoder,
 )
 from betavae_jax.report.examples import Examples
-from betavae_jax.report.pictures import SPAN, Coder, Codes, Pictures
+from betavae_jax.report.pictures import SPAN, Codes, Pictures
 from betavae_jax.report.subject import Subject
 from betavae_jax.runs.settings import Experiment
 from betavae_jax.types import Params
@@ -46,7 +48,7 @@ def describe_examples(examples: Examples) -> list[Any]:
 
 def describe_run_for_page(
     experiment: Experiment,
-    coder: Coder,
+    coding: Coding,
     params: Params,
     subject: Subject,
     coded: Codes,
@@ -69,7 +71,8 @@ def describe_run_for_page(
     low, high = _visible_range(examples, shown)
     tolerance = _BF16_TOLERANCE if settings.precision == "bf16" else _TOLERANCE
     tolerance *= 1.0 if examples.x.ndim == 4 else max(1.0, high - low)
-    rounded = coder.decode(round_decoder(params), np.asarray(coded.examples.mean))
+    decode = functools.partial(coding.decode, round_decoder(params))
+    rounded = map_rows(decode, np.asarray(coded.examples.mean))
     if not np.max(np.abs(rounded - shown.reconstructions)) <= tolerance:  # NaN is not either
         raise NotForThePageError("its pictures change when its weights are rounded to fit the page")
     codes = np.round(codes, 4)

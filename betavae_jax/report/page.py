@@ -1,5 +1,6 @@
 """The report of a run directory: figures, numbers, one self-contained page."""
 
+import functools
 import html
 import json
 import pathlib
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 
 from betavae_jax.checks import InputError, jsonable
+from betavae_jax.coding import Coding, make_coding, map_rows
 from betavae_jax.population import take_runs
 from betavae_jax.report.decoder import NotForThePageError
 from betavae_jax.report.examples import Examples, fetch, fetch_map
@@ -23,7 +25,7 @@ from betavae_jax.report.figures import (
     draw_population,
 )
 from betavae_jax.report.frame import frame_page, read_part
-from betavae_jax.report.pictures import Coder, decode_pictures, encode_examples, make_coder
+from betavae_jax.report.pictures import decode_pictures, encode_examples
 from betavae_jax.report.sections import (
     Budget,
     Section,
@@ -45,7 +47,7 @@ from betavae_jax.report.tables import (
 from betavae_jax.runs.directory import CONFIG, FIGURES, FLAGS, LOG, REPORT
 from betavae_jax.runs.records import read_log, write_text
 from betavae_jax.runs.settings import Experiment
-from betavae_jax.training import Carry
+from betavae_jax.training import Carry, data_shape
 from betavae_jax.types import Params
 
 RUNS_DRAWN = 12  # whose figures are drawn, the best of each setting first
@@ -92,13 +94,13 @@ def write_report(
     titles = [title_of_run(row, names) for row in rows]
     params = take_runs(carry.state.params, len(rows))
     own = {run: jax.tree.map(lambda leaf, run=run: leaf[run], params) for run in chosen}
-    coder = make_coder(experiment.model)
-    examples = _fetch(experiment, coder, own[chosen[0]], rows[chosen[0]])
+    coding = make_coding(experiment.settings, data_shape(experiment.splits.train))
+    examples = _fetch(experiment, coding, own[chosen[0]], rows[chosen[0]])
     sections = []
     for place, number in enumerate(chosen):
         about = rows[number], titles[number], [line for line in log if line["run"] == number]
         depth = number in best, number in best and place < CLOSELY
-        sections.append(_draw(figures, experiment, coder, own[number], about, examples, depth))
+        sections.append(_draw(figures, experiment, coding, own[number], about, examples, depth))
     everything: list[Figure] = []
     if run is None:
         groups = [group_of_run(row) for row in rows]
@@ -110,12 +112,12 @@ def write_report(
 
 
 def _fetch(
-    experiment: Experiment, coder: Coder, params: Params, row: Mapping[str, Any]
+    experiment: Experiment, coding: Coding, params: Params, row: Mapping[str, Any]
 ) -> Examples:
     """The examples, with a map of the two factors that the latents of one run follow best."""
     data = experiment.splits.test or experiment.splits.train
     examples = fetch(data)
-    means = np.asarray(coder.encode(params, examples.population).mean)
+    means = map_rows(functools.partial(coding.encode, params), examples.population).mean
     matched = match_factors(row, examples, means)
     strength = [matched[name][1] if name in matched else 0.0 for name in examples.factor_names]
     return fetch_map(data, examples, np.asarray(strength))
@@ -124,22 +126,22 @@ def _fetch(
 def _draw(
     folder: pathlib.Path,
     experiment: Experiment,
-    coder: Coder,
+    coding: Coding,
     params: Params,
     about: tuple[Mapping[str, Any], str, Sequence[Mapping[str, Any]]],
     examples: Examples,
     depth: tuple[bool, bool],
 ) -> Section:
     """Draws one run: `about` is its row, title and log; `depth`: with sliders, every figure."""
-    coded = encode_examples(coder, params, examples)
+    coded = encode_examples(coding, params, examples)
     matched = match_factors(about[0], examples, np.asarray(coded.population.mean))
     subject = make_subject(*about, matched)
-    shown = decode_pictures(coder, params, coded, subject.kl)
+    shown = decode_pictures(coding, params, coded, subject.kl)
     sliders, why = "", ""
     if depth[0]:
         try:
             described = describe_run_for_page(
-                experiment, coder, params, subject, coded, shown, examples
+                experiment, coding, params, subject, coded, shown, examples
             )
             sliders = json.dumps(described, allow_nan=False, separators=(",", ":"))
         except NotForThePageError as reason:

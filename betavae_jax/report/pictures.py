@@ -1,22 +1,20 @@
 """What a run makes of examples and codes: everything that its figures show."""
 
-from collections.abc import Callable
+import functools
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from betavae_jax.coding import Coding, map_rows
 from betavae_jax.plots.latents import order_latents
 from betavae_jax.report.examples import Examples
-from betavae_jax.types import Array, Model, Params, Posterior
+from betavae_jax.types import Params, Posterior
 
 SPAN = 3.0  # standard deviations of the prior that a traversal covers
 QUANTILES = (0.01, 0.99)
 GRID_VALUES = np.linspace(-2.4, 2.4, 9)
 _STEPS = 11
 _NUM_SAMPLES = 40
-_ROWS_AT_ONCE = 64  # of what is encoded or decoded
 
 
 class Codes(NamedTuple):
@@ -39,42 +37,17 @@ class Pictures(NamedTuple):
     interpolation: np.ndarray  # [T, *x] between the second and the last example
 
 
-class Coder(NamedTuple):
-    """The compiled functions that turn many rows of any number, on the host, into others."""
-
-    encode: Callable[[Params, np.ndarray], Posterior]  # (params, x [N, ...]) -> leaves [N, D]
-    decode: Callable[[Params, np.ndarray], np.ndarray]  # (params, z [N, D]) -> [N, ...]
-
-
-def make_coder(model: Model) -> Coder:
-    """Compiles a model's encoder and decoder for batches of one size."""
-    encode = jax.jit(model.encode)
-    decode = jax.jit(lambda params, z: model.mean(model.decode(params, z)))
-
-    def in_batches(function: Callable[[Params, Array], object]) -> Callable[..., object]:
-        def apply(params: Params, rows: np.ndarray) -> object:
-            count = len(rows)
-            padding = [(0, -count % _ROWS_AT_ONCE)] + [(0, 0)] * (rows.ndim - 1)
-            padded = np.pad(rows, padding, mode="edge").astype(np.float32)
-            batches = padded.reshape(-1, _ROWS_AT_ONCE, *rows.shape[1:])
-            done = [jax.device_get(function(params, jnp.asarray(batch))) for batch in batches]
-            return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *done)
-
-        return apply
-
-    return Coder(in_batches(encode), in_batches(decode))  # type: ignore[arg-type]
-
-
-def encode_examples(coder: Coder, params: Params, examples: Examples) -> Codes:
+def encode_examples(coding: Coding, params: Params, examples: Examples) -> Codes:
     """Encodes the examples of a report with one run; the means of a map only where it has rows."""
-    population = coder.encode(params, examples.population)
+    encode = functools.partial(map_rows, functools.partial(coding.encode, params))
+    population = encode(examples.population)
     if examples.map is None:
         on_map = population.mean[:0]
     elif examples.map_x is examples.population:
         on_map = population.mean
     else:
-        on_map = coder.encode(params, examples.map_x).mean
-    return Codes(coder.encode(params, examples.x), population, np.asarray(on_map))
+        on_map = encode(examples.map_x).mean
+    return Codes(encode(examples.x), population, on_map)
 
 
 def sample_aggregate(codes: Codes) -> np.ndarray:
@@ -85,11 +58,11 @@ def sample_aggregate(codes: Codes) -> np.ndarray:
 
 
 @np.errstate(invalid="ignore")  # codes of a run that blew up may be infinite
-def decode_pictures(coder: Coder, params: Params, codes: Codes, kl: np.ndarray) -> Pictures:
+def decode_pictures(coding: Coding, params: Params, codes: Codes, kl: np.ndarray) -> Pictures:
     """Decodes what the figures of one run show.
 
     Args:
-      coder: The model's functions.
+      coding: The model's functions.
       params: Parameters of one run.
       codes: Its codes.
       kl: KL of each latent `[D]`, nats.
@@ -109,7 +82,8 @@ def decode_pictures(coder: Coder, params: Params, codes: Codes, kl: np.ndarray) 
         _move_pair(num_latents, order_latents(kl)[:2]),
         means[1] + np.linspace(0, 1, _STEPS)[:, None] * (means[-1] - means[1]),
     )
-    decoded = coder.decode(params, np.concatenate([part.reshape(-1, num_latents) for part in z]))
+    rows = np.concatenate([part.reshape(-1, num_latents) for part in z])
+    decoded = map_rows(functools.partial(coding.decode, params), rows)
     ends = np.cumsum([part.size // num_latents for part in z])[:-1]
     pieces = np.split(decoded, ends)
     return Pictures(
