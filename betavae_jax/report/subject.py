@@ -5,12 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from betavae_jax.factor_codes import LEAST_R, matched_latents
 from betavae_jax.metrics.alignment import axis_alignment
 from betavae_jax.plots.latents import label_latents, order_latents
 from betavae_jax.report.examples import Examples
 from betavae_jax.runs.records import ACTIVE_NATS
-
-_LEAST_R = 0.5  # |r| from which a latent is said to follow a factor
 
 
 class Subject(NamedTuple):
@@ -34,7 +33,7 @@ def make_subject(
     kl = np.where(np.isfinite(kl), kl, np.nan)
     names = [""] * len(kl)
     for factor, (latent, correlation) in alignment.items():
-        if correlation >= _LEAST_R:
+        if correlation >= LEAST_R:
             names[latent] = f"({factor})"
     return Subject(row, title, kl, names, log)
 
@@ -52,12 +51,9 @@ def match_factors(
       examples: The examples of the report.
       means: The run's codes of the population `[N, D]`.
     """
-    measured = row["metrics"].get("axis_alignment")
+    measured = matched_latents(row)
     if measured:
-        return {
-            factor: (int(latent), measured["abs_pearson_r"][factor] or 0.0)
-            for factor, latent in measured["latent"].items()
-        }
+        return measured
     count = len(examples.factor_names)
     if not 2 <= count <= means.shape[1] or not np.all(np.isfinite(means)):
         return {}
