@@ -1,11 +1,15 @@
 """What the pages have alike: head, look, and tables whose headings sort."""
 
 import html
+import math
 import pathlib
 import string
 from collections.abc import Iterable
+from typing import Any
 
 _FOLDER = pathlib.Path(__file__).parent
+
+Cell = tuple[Any, str]  # the number that it is sorted by, or None; and its HTML
 
 
 def read_part(name: str) -> str:
@@ -25,14 +29,24 @@ def frame_page(title: str, body: str) -> str:
     )
 
 
-def sortable_table(heads: Iterable[str], rows: str) -> str:
-    """A table whose headings sort, by what cells say in `data-value`.
+def sortable_table(heads: Iterable[str], rows: Iterable[tuple[str, Iterable[Cell]]]) -> str:
+    """A table whose headings sort.
 
     Args:
       heads: Plain text, one a column.
-      rows: HTML, the rows of the body.
+      rows: The words that each is found by, plain text, and its cells.
     """
-    cells = "".join(
+    head = "".join(
         f'<th scope="col"><button type="button">{html.escape(head)}</button></th>' for head in heads
     )
-    return f"<table><thead><tr>{cells}</tr></thead><tbody>{rows}</tbody></table>"
+    body = "".join(
+        f'<tr data-words="{html.escape(words)}">{"".join(map(_cell, cells))}</tr>'
+        for words, cells in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(cell: Cell) -> str:
+    value, text = cell
+    known = value is not None and math.isfinite(value)
+    return f'<td data-value="{value if known else ""}">{text}</td>'

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from betavae_jax.report.frame import sortable_table
+from betavae_jax.report.frame import Cell, sortable_table
 from betavae_jax.runs.settings import Experiment
 
 _DASH = "–"
@@ -66,7 +66,7 @@ def make_table(rows: Sequence[Mapping[str, Any]], linked: set[int]) -> str:
     head = ["run", *names, "ELBO", "distortion", "rate", "active latents"]
     head += [f"|r| with {factor}" for factor in factors] + metrics
     head += ["stopped at"] if failed else []
-    body = "".join(_table_row(row, names, factors, metrics, failed, linked) for row in rows)
+    body = (_table_row(row, names, factors, metrics, failed, linked) for row in rows)
     return sortable_table(head, body)
 
 
@@ -88,28 +88,23 @@ def _table_row(
     metrics: Sequence[str],
     failed: bool,
     linked: set[int],
-) -> str:
+) -> tuple[str, list[Cell]]:
     run, settings = row["run"], run_settings(row)
     alignment = row["metrics"].get("axis_alignment", {}).get("abs_pearson_r", {})
-    numbers = [settings[name] for name in names]
-    texts = [f"{value:g}" for value in numbers]
-    for value, digits in [
+    numbers = [
         *((row[name], 2) for name in ("elbo", "distortion", "rate")),
         (row["active_latents"], 0),
         *((alignment.get(factor), 2) for factor in factors),
         *((_headline(row["metrics"].get(metric)), 3) for metric in metrics),
         *([(row["failed_at"], 0)] if failed else []),
-    ]:
-        numbers.append(value)
-        texts.append(say_number(value, digits))
-    first = f'<a href="#run{run}">{run}</a>' if run in linked else str(run)
-    cells = f'<td data-value="{run}">{first}</td>'
-    for value, text in zip(numbers, texts, strict=True):
-        known = value is not None and math.isfinite(value)
-        cells += f'<td data-value="{value if known else ""}">{text}</td>'
+    ]
+    cells = [
+        (run, f'<a href="#run{run}">{run}</a>' if run in linked else str(run)),
+        *((settings[name], f"{settings[name]:g}") for name in names),
+        *((value, say_number(value, digits)) for value, digits in numbers),
+    ]
     words = " ".join(f"{name}={value:g}" for name, value in settings.items())
-    stopped = "" if row["failed_at"] is None else " stopped"
-    return f'<tr data-words="run={run} {html.escape(words)}{stopped}">{cells}</tr>'
+    return f"run={run} {words}{'' if row['failed_at'] is None else ' stopped'}", cells
 
 
 def _headline(metric: Any) -> Any:

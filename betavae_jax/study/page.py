@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from betavae_jax.report.figures import Figure
-from betavae_jax.report.frame import frame_page, read_part, sortable_table
+from betavae_jax.report.frame import Cell, frame_page, read_part, sortable_table
 from betavae_jax.report.sections import figure_html
 from betavae_jax.report.tables import say_number
 from betavae_jax.runs.directory import REPORT, read_config
@@ -28,8 +28,6 @@ from betavae_jax.study.table import Row, score_names
 
 _OF_EVERY_RUN = {"elbo": 2, "distortion": 2, "rate": 2, "active_latents": 1}
 _REASONS = 6  # why scores are missing, named on the page
-
-Cell = tuple[Any, str]  # what it is sorted by, None where it is not; and its HTML
 
 
 def write_page(
@@ -88,17 +86,6 @@ def _outcome(rows: Sequence[Row]) -> str:
     return text
 
 
-def _table(heads: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]]) -> str:
-    """A table whose headings sort; each row with the words that it is found by."""
-    body = "".join(
-        f'<tr data-words="{html.escape(words)}">'
-        + "".join(f'<td data-value="{"" if v is None else v}">{text}</td>' for v, text in cells)
-        + "</tr>"
-        for words, cells in rows
-    )
-    return sortable_table(heads, body)
-
-
 def _word_cell(at: int, text: str) -> Cell:
     return at, html.escape(text)
 
@@ -116,7 +103,7 @@ def _settings_table(settings: Sequence[Setting], scores: Sequence[str]) -> str:
             *(_spread_cell(setting.spreads[name], places) for name, places in digits.items()),
         ]
         rows.append((f"{setting.sweep} {setting.text.replace(',', '')}", cells))
-    return _table(heads, rows)
+    return sortable_table(heads, rows)
 
 
 def _spread_cell(spread: Spread, digits: int) -> Cell:
@@ -149,7 +136,7 @@ def _runs_table(rows: Sequence[Row], scores: Sequence[str]) -> str:
         stopped = " stopped" if row["failed_at"] is not None else ""
         words = f"{row['sweep']} {text.replace(',', '')} seed={row['seed']}{stopped}"
         listed.append((words, cells))
-    return _table(heads, listed)
+    return sortable_table(heads, listed)
 
 
 def _choices(choices: Sequence[Choice]) -> str:
@@ -176,10 +163,10 @@ def _choices(choices: Sequence[Choice]) -> str:
             cells.append((run[name], say_number(run[name], 3) + share))
         rows.append((choice.sweep, cells))
     return (
-        f'<div class="scroll">{_table(heads, rows)}</div><p class="note">The run of the highest '
-        "UDR of each objective, which no label has helped to find (Duan et al. 2020). In brackets, "
-        "the share of the objective's runs that it equals or beats; where ↓ stands, less is "
-        "better.</p>"
+        f'<div class="scroll">{sortable_table(heads, rows)}</div>'
+        '<p class="note">The run of the highest UDR of each objective, which no label has helped '
+        "to find (Duan et al. 2020). In brackets, the share of the objective's runs that it equals "
+        "or beats; where ↓ stands, less is better.</p>"
     )
 
 
