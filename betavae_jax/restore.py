@@ -2,7 +2,6 @@
 
 import logging
 import pathlib
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -62,7 +61,7 @@ def load_population(workdir: pathlib.Path) -> Population:
       InputError: If it is no run directory, has no checkpoint yet, or its data is not as expected.
       CheckpointError: If no checkpoint can be read, or it is of another program.
     """
-    settings = _settings_of(workdir, read_config(workdir))
+    settings = from_config(read_config(workdir), workdir)
     if not (workdir / CHECKPOINTS).is_dir():  # opening them would make the folder
         raise InputError(f"expected {workdir} to hold a checkpoint; it has none yet")
     experiment = build(settings)
@@ -101,7 +100,7 @@ def read_run(workdir: pathlib.Path, run: int) -> Run:
       CheckpointError: If no checkpoint can be read, or it is of another program.
     """
     config = read_config(workdir)
-    settings = _settings_of(workdir, config)
+    settings = from_config(config, workdir)
     if "x_shape" not in config["program"]:
         raise InputError(f"expected {workdir} to say the shape of its examples; it is older")
     x_shape = tuple(config["program"]["x_shape"])
@@ -137,15 +136,6 @@ def model_of(settings: Settings, x_shape: Shape) -> Model:
     make = NETWORKS[settings.network]
     network = make(x_shape, settings.num_latents, **settings.network_settings)
     return make_model(network, make_likelihood(settings), precision=settings.precision)
-
-
-def _settings_of(workdir: pathlib.Path, config: Mapping[str, Any]) -> Settings:
-    try:
-        return from_config(config)
-    except TypeError as error:
-        raise InputError(
-            f"expected the settings of this version in {workdir}; got others: {error}"
-        ) from None
 
 
 def _standing_row(workdir: pathlib.Path, run: int, params: Params) -> dict[str, Any] | None:

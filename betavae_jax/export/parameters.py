@@ -13,7 +13,7 @@ from betavae_jax.export.functions import Functions, functions_of
 from betavae_jax.representation import Representation
 from betavae_jax.restore import model_of
 from betavae_jax.runs.leaves import flatten_leaves, sha256_of_leaves, unflatten_leaves
-from betavae_jax.runs.settings import Settings
+from betavae_jax.runs.settings import from_config
 from betavae_jax.types import Scale
 
 PARAMETERS = "parameters.safetensors"
@@ -52,12 +52,7 @@ def load_exported(folder: str | os.PathLike[str]) -> Representation:
         raise InputError(f"expected an export with safetensors; {path} is missing")
     with reading(path):
         leaves = safetensors.load_file(path)
-    try:
-        settings = Settings(**config["settings"])
-    except TypeError as error:
-        raise InputError(
-            f"expected the settings of this version in {folder}; got others: {error}"
-        ) from None
+    settings = from_config(config, folder)
     x_shape = tuple(config["program"]["x_shape"])
     template = jax.eval_shape(model_of(settings, x_shape).init, jax.random.key(0))
     try:

@@ -175,7 +175,7 @@ def _resolve_data(settings: Settings) -> dict[str, Any]:
 
 
 def _resolve_schedules(settings: Settings, objective: Objective) -> dict[str, str]:
-    coefficients = objective.Coefficients._fields
+    coefficients = objective.Coefficients()._asdict()
     check_belong(f"schedules of objective {settings.objective}", settings.schedules, coefficients)
     own = dict(objective.schedules)
     schedules = {**own, **settings.schedules}
@@ -285,6 +285,15 @@ def to_config(settings: Settings, program: Mapping[str, Any]) -> dict[str, Any]:
     return {"settings": settings._asdict(), "program": dict(program)}
 
 
-def from_config(config: Mapping[str, Any]) -> Settings:
-    """The settings that a `config.json` holds."""
-    return Settings(**config["settings"])
+def from_config(config: Mapping[str, Any], where: pathlib.Path | str = "a run") -> Settings:
+    """The settings that the `config.json` of `where` holds.
+
+    Raises:
+      InputError: If they are those of another version.
+    """
+    try:
+        return Settings(**config["settings"])
+    except TypeError as error:
+        raise InputError(
+            f"expected the settings of this version in {where}; got others: {error}"
+        ) from None
