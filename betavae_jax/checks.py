@@ -7,16 +7,8 @@ from typing import Any
 
 import numpy as np
 
-_LARGEST_NUMBER = (2 - 2**-23) * 2.0**127  # of float32, in which programs compute
+LARGEST_NUMBER = (2 - 2**-23) * 2.0**127  # of float32, in which programs compute
 LARGEST_COUNT = 2**31 - 1  # of int32, in which steps, rows and seeds are counted
-
-# Of a default: what a value of its kind may be, and how that is called.
-_KINDS: dict[type, tuple[tuple[type, ...], str]] = {
-    bool: ((bool,), "true or false"),
-    int: ((int,), "a whole number"),
-    float: ((int, float), "a number"),
-    str: ((str,), "text"),
-}
 
 
 class InputError(ValueError):
@@ -48,6 +40,25 @@ def jsonable(value: Any) -> Any:
     return value
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value is one of Python's numbers, true and false apart."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is one of Python's whole numbers, true and false apart."""
+    return isinstance(value, int) and is_number(value)
+
+
+# Of a default: whether a value is of its kind, and how that is called.
+_KINDS: dict[type, tuple[Callable[[Any], bool], str]] = {
+    bool: (lambda value: isinstance(value, bool), "true or false"),
+    int: (is_whole, "a whole number"),
+    float: (is_number, "a number"),
+    str: (lambda value: isinstance(value, str), "text"),
+}
+
+
 def keyword_settings(function: Callable[..., Any]) -> dict[str, Any]:
     """The keyword-only parameters of a function, with their defaults."""
     parameters = inspect.signature(function).parameters.values()
@@ -72,40 +83,39 @@ def check_shape(what: str, shape: tuple[int, ...], expected: tuple[int | None, .
         raise InputError(f"expected {what} of shape [{wanted}]; got {list(shape)}")
 
 
-def check_at_least(what: str, value: Any, minimum: float, *, integer: bool = False) -> None:
-    """Raises InputError unless `value` is a finite number (a whole one) not below `minimum`."""
-    kind = "a whole number" if integer else "a number"
-    right_type = isinstance(value, int if integer else (int, float)) and not isinstance(value, bool)
-    if not right_type or not minimum <= value <= _LARGEST_NUMBER:
+def check_at_least(
+    what: str, value: Any, minimum: float, *, most: float = LARGEST_NUMBER, integer: bool = False
+) -> None:
+    """Raises InputError unless `value` is a number (a whole one) from `minimum` to `most`."""
+    is_kind, kind = _KINDS[int if integer else float]
+    if not is_kind(value) or not minimum <= value <= LARGEST_NUMBER:
         raise InputError(f"expected {what} to be {kind} of at least {minimum}; got {value!r}")
+    _check_most(what, value, most)
 
 
 def check_positive(what: str, value: Any) -> None:
     """Raises InputError unless `value` is a finite number above zero."""
-    right_type = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not right_type or not 0 < value <= _LARGEST_NUMBER:
+    if not is_number(value) or not 0 < value <= LARGEST_NUMBER:
         raise InputError(f"expected {what} to be a number above 0; got {value!r}")
 
 
 def check_count(what: str, value: Any, minimum: int = 1) -> None:
     """Raises InputError unless `value` is a whole number from `minimum` to what int32 holds."""
-    check_at_least(what, value, minimum, integer=True)
-    _check_int32(what, value)
+    check_at_least(what, value, minimum, most=LARGEST_COUNT, integer=True)
 
 
 def check_kind(what: str, value: Any, default: bool | int | float | str) -> None:
     """Raises InputError unless `value` is of the kind of its default; a count is an int32."""
-    taken, name = _KINDS[type(default)]
-    right_kind = isinstance(value, taken) and (bool in taken or not isinstance(value, bool))
-    if not right_kind:
-        raise InputError(f"expected {what} to be {name}; got {value!r}")
+    is_kind, kind = _KINDS[type(default)]
+    if not is_kind(value):
+        raise InputError(f"expected {what} to be {kind}; got {value!r}")
     if type(default) is int:
-        _check_int32(what, value)
+        _check_most(what, value, LARGEST_COUNT)
 
 
-def _check_int32(what: str, value: int) -> None:
-    if value > LARGEST_COUNT:
-        raise InputError(f"expected {what} to be at most {LARGEST_COUNT}; got {value}")
+def _check_most(what: str, value: float, most: float) -> None:
+    if value > most:
+        raise InputError(f"expected {what} to be at most {most}; got {value}")
 
 
 def check_texts(what: str, values: Any) -> None:

@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from betavae_jax import gaussian
-from betavae_jax.checks import InputError, check_shape
+from betavae_jax.checks import check_count, check_shape
+from betavae_jax.examples import plain
 from betavae_jax.restore import model_of
 from betavae_jax.runs.settings import Settings
 from betavae_jax.types import Array, Leaf, Model, Params, Posterior, Shape
 
 ROWS_AT_ONCE = 256  # a power of two
-_LARGEST_SEED = 2**31 - 1
 _ARCHITECTURES = 32  # whose programs are kept
 
 _ARCHITECTURE = ("network", "network_settings", "likelihood", "likelihood_settings",
@@ -156,8 +156,5 @@ def as_key(key: Any) -> Array:
     if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         check_shape("key", key.shape, ())
         return key
-    if not isinstance(key, (int, np.integer)) or isinstance(key, bool):
-        raise InputError(f"expected a key of jax.random or a whole number; got {key!r}")
-    if not 0 <= key <= _LARGEST_SEED:
-        raise InputError(f"expected a seed from 0 to {_LARGEST_SEED}; got {key}")
-    return jax.random.key(int(key))
+    check_count("key, if it is none of jax.random,", key := plain(key), 0)
+    return jax.random.key(key)

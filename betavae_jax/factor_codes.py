@@ -5,14 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from betavae_jax.checks import InputError
+from betavae_jax.checks import LARGEST_NUMBER, InputError, is_number, is_whole
 from betavae_jax.codes import fetch_examples, fetch_factors, fixed_rows
 from betavae_jax.examples import as_array, plain
 from betavae_jax.runs.settings import Settings, load_splits
 
 LEAST_R = 0.5  # |r| from which a latent is said to follow a factor
 _ROWS_AT_ONCE = 1_000
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 class FactorCodes(NamedTuple):
@@ -30,7 +29,7 @@ class FactorCodes(NamedTuple):
           InputError: If it is not a number within the factor's values.
         """
         value = plain(value)
-        if not _is_number(value) or not 0 <= value <= self.size - 1:
+        if not is_number(value) or not 0 <= value <= self.size - 1:
             raise InputError(
                 f"expected the factor's value from 0 to {self.size - 1}; got {value!r}"
             )
@@ -87,13 +86,13 @@ def latent_number(name: Any) -> int | None:
     """The number in 3 or "z3"; None of anything else."""
     if isinstance(name, str) and name[:1] == "z" and name[1:].isdecimal():
         return int(name[1:])
-    return name if isinstance(name, int) and not isinstance(name, bool) else None
+    return name if is_whole(name) else None
 
 
 def check_code(name: Any, value: Any) -> float:
     """Checks the value that a latent is set to; raises InputError unless float32 has it."""
     value = plain(value)
-    if not _is_number(value) or not abs(value) <= _LARGEST:
+    if not is_number(value) or not abs(value) <= LARGEST_NUMBER:
         raise InputError(f"expected the value of {name!r} to be a finite number; got {value!r}")
     return float(value)
 
@@ -103,13 +102,9 @@ def check_ends(span: Any) -> tuple[float, float]:
     values = as_array("span", span)
     if values.dtype.kind in "iuf" and values.shape in ((), (2,)):
         low, high = (-values, values) if values.ndim == 0 else values
-        if -_LARGEST <= low < high <= _LARGEST:
+        if -LARGEST_NUMBER <= low < high <= LARGEST_NUMBER:
             return float(low), float(high)
     raise InputError(f"expected span to be two numbers that rise, or one above 0; got {span!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def fit_factor_codes(

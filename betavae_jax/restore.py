@@ -5,9 +5,9 @@ import pathlib
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-from betavae_jax.checks import InputError, check_name
+from betavae_jax.checks import InputError, check_name, is_whole
+from betavae_jax.examples import plain
 from betavae_jax.fit import carry_template, feed_of, program_of
 from betavae_jax.likelihoods import LIKELIHOODS
 from betavae_jax.models import make_model
@@ -109,8 +109,7 @@ def read_run(workdir: pathlib.Path, run: int) -> Run:
         raise InputError(f"expected {workdir} to hold a checkpoint; it has none yet")
     step, leaves = latest
     runs = len(leaves["state.step"])
-    is_number = isinstance(run, (int, np.integer)) and not isinstance(run, bool)
-    if not is_number or not 0 <= run < runs:
+    if not is_whole(run := plain(run)) or not 0 <= run < runs:
         known = f"a run of {workdir}, 0 to {runs - 1}" if runs > 1 else f"0, the run of {workdir}"
         raise InputError(f"expected run to be {known}; got {run!r}")
     failed_at = int(leaves["state.failed_at"][run])
@@ -126,7 +125,7 @@ def read_run(workdir: pathlib.Path, run: int) -> Run:
         params = unflatten_leaves(template, mine)
     except ValueError as error:
         raise CheckpointError(f"{workdir} is whole but of another program: {error}") from error
-    return Run(config, settings, x_shape, params, step, _standing_row(workdir, int(run), params))
+    return Run(config, settings, x_shape, params, step, _standing_row(workdir, run, params))
 
 
 def model_of(settings: Settings, x_shape: Shape) -> Model:

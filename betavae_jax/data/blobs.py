@@ -66,15 +66,11 @@ def load_blobs(
     Raises:
       InputError: a setting is out of its range.
     """
-    check_at_least("image_size", image_size, 8, integer=True)
+    check_at_least("image_size", image_size, 8, most=256, integer=True)
     check_positive("blob_sigma", blob_sigma)
-    check_at_least("blob_grid", blob_grid, 2, integer=True)
+    check_at_least("blob_grid", blob_grid, 2, most=_MAX_GRID, integer=True)
     check_at_least("blob_margin", blob_margin, 0)
     check_name("blob_shape", blob_shape, _SHAPES)
-    if image_size > 256:
-        raise InputError(f"expected image_size to be at most 256; got {image_size}")
-    if blob_grid > _MAX_GRID:
-        raise InputError(f"expected blob_grid to be at most {_MAX_GRID}; got {blob_grid}")
     if blob_margin >= image_size / 2:
         raise InputError(
             f"expected blob_margin to be below half the image, {image_size / 2:g};"

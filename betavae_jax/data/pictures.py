@@ -31,9 +31,7 @@ def check_look(image_size: int, channels: int, image_fit: str) -> Look:
     Raises:
       InputError: A setting is out of range.
     """
-    check_at_least("image_size", image_size, 8, integer=True)
-    if image_size > 256:
-        raise InputError(f"expected image_size to be at most 256; got {image_size}")
+    check_at_least("image_size", image_size, 8, most=256, integer=True)
     if channels not in _MODES:
         raise InputError(f"expected channels to be 1 (grey) or 3 (colours); got {channels!r}")
     check_name("image_fit", image_fit, _FITS)

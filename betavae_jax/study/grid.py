@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from betavae_jax.checks import (
     InputError,
+    check_at_least,
     check_belong,
     check_count,
     check_name,
@@ -169,11 +170,7 @@ def _shared(values: Mapping[str, Any]) -> dict[str, Any]:
     if "num_seeds" in values:
         if "seed" in shared:
             raise InputError("expected either seed or num_seeds; got both")
-        check_count("num_seeds", values["num_seeds"])
-        if values["num_seeds"] > _MOST_SEEDS:
-            raise InputError(
-                f"expected num_seeds to be at most {_MOST_SEEDS}; got {values['num_seeds']}"
-            )
+        check_at_least("num_seeds", values["num_seeds"], 1, most=_MOST_SEEDS, integer=True)
         shared["seed"] = list(range(values["num_seeds"]))
     return shared
 

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from betavae_jax.checks import is_number
 from betavae_jax.runs.records import replacing, write_text
 from betavae_jax.study.grid import Study, labels_of
 from betavae_jax.study.ledger import PackState, causes_of_failure
@@ -57,17 +58,13 @@ def _scores(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Every scalar of the metrics of a run."""
     found: dict[str, Any] = {}
     for metric, result in metrics.items():
-        if not isinstance(result, Mapping) or not _is_number(result.get("value")):
+        if not isinstance(result, Mapping) or not is_number(result.get("value")):
             continue
         found[metric] = result["value"]
         for name, value in result.get("scores", {}).items():
-            if name != metric and _is_number(value):
+            if name != metric and is_number(value):
                 found[f"{metric}.{name}"] = value
     return found
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _finite(value: Any) -> Any:
