@@ -11,7 +11,7 @@ import numpy as np
 from betavae_jax import gaussian
 from betavae_jax.population import replicate, take_runs
 from betavae_jax.training import Program
-from betavae_jax.types import Array, Arrays, Dataset, Model, Params, Posterior
+from betavae_jax.types import Array, Arrays, Dataset, Model, Params, Posterior, draw_uniformly
 
 ROWS_EVALUATED = 10_000
 _ROWS_AT_ONCE = 256
@@ -93,6 +93,9 @@ def make_bound(
 ) -> Callable[[Params], Bound]:
     """Makes the function that evaluates every run on fixed rows, one sample each, a fixed key.
 
+    Of a set that is drawn by a law of its own, such as correlated factors, the rows are as many
+    draws by that law.
+
     Args:
       model: The model.
       data: The set to evaluate on, its arrays on the host; the rows go to the devices now.
@@ -104,7 +107,12 @@ def make_bound(
       A function of the parameters as the program holds them, compiled at its first call. It
       returns means over the rows; a run whose parameters give no finite value has NaN there.
     """
-    data, rows = fixed_rows(data, num_rows)
+    if data.draw is draw_uniformly:
+        data, rows = fixed_rows(data, num_rows)
+    else:
+        key = jax.random.key(_KEY)
+        rows = np.sort(data.draw(data.arrays, key, (num_rows,), data.num_examples))
+        data, rows = narrow(data, rows)
     index = replicate(_batches(rows), program.devices)
     arrays = replicate(data.arrays, program.devices)
     mapped = _map_rows(_bound, model, data.gather, program.devices)

@@ -82,6 +82,27 @@ def test_the_bound_is_the_mean_over_rows(trained, monkeypatch):
         np.testing.assert_allclose(bound.elbo[run], -(bound.distortion[run] + bound.rate[run]))
 
 
+def test_a_set_with_a_law_of_its_own_is_evaluated_by_it(make_experiment):
+    experiment = make_experiment(correlated=["x:y:0.05"])
+    program = program_of(experiment)
+    data = experiment.splits.train
+    params = program.init(
+        place_runs(experiment.runs, program.devices), replicate(data.arrays, program.devices)
+    ).state.params
+    bound = codes.make_bound(experiment.model, data, program, 1, num_rows=2000)(params)
+    assert bound.num_evaluated == 2000
+    # The divergence has no noise of samples: over all rows, and weighed by the law.
+    mean = params_of(params, 0)
+    everything = experiment.model.encode(mean, codes.fetch_examples(data, np.arange(64)))
+    kl = np.asarray(gaussian.kl_per_latent(everything)).sum(axis=1)
+    a, b = np.divmod(np.arange(64), 8)
+    law = np.exp(-(((a - b) / 7) ** 2) / (2 * 0.05**2))
+    expected = np.sum(kl * law) / law.sum()
+    error = kl.std() / np.sqrt(2000)
+    assert abs(kl.mean() - expected) > 6 * error  # so that uniform rows would be seen
+    np.testing.assert_allclose(bound.rate[0], expected, atol=4 * error)
+
+
 def test_examples_and_factors_are_those_of_the_rows(make_experiment):
     data = make_experiment().splits.train
     rows = np.asarray([3, 61, 0, 17, 3], np.int32)

@@ -9,7 +9,7 @@ import numpy as np
 
 from betavae_jax.checks import InputError, check_at_least
 from betavae_jax.grids import all_factors, grid_strides
-from betavae_jax.types import Array, Arrays, Dataset, Leaf
+from betavae_jax.types import Array, Arrays, Dataset, Leaf, draw_uniformly
 
 
 class PairArrays(NamedTuple):
@@ -70,7 +70,13 @@ def prepare_pairs(data: Dataset, changed: int) -> Dataset:
             return _group(part)
 
         take = take_pairs
-    return data._replace(arrays=arrays, gather=gather, factors=factors, draw=draw, take=take)
+    return data._replace(
+        arrays=arrays,
+        gather=gather,
+        factors=factors,
+        draw=data.draw if data.draw is draw_uniformly else draw,  # which reads no arrays
+        take=take,
+    )
 
 
 def draw_pairs(key: Array, batch_size: int, data: Dataset, changed: int) -> Array:
