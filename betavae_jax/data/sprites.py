@@ -32,26 +32,6 @@ _CENTRES = _GRID * np.arange(IMAGE_SIZE) + _GRID // 2  # where pixels are sample
 _SUFFIXES = np.array([2 ** (IMAGE_SIZE - c) - 1 for c in range(IMAGE_SIZE + 1)], np.uint64)
 
 
-def draw_images(index: np.ndarray) -> np.ndarray:
-    """Draws images by their index in the published set.
-
-    The images of one sprite at all of its positions are drawn together, so a whole
-    sprite costs hardly more than one of its images.
-
-    Args:
-      index: `[B]` whole numbers below 737,280, row-major over the factors.
-
-    Returns:
-      `[B, 512]` uint8, the pixels packed as by `np.packbits`.
-    """
-    sprites, positions = np.divmod(np.asarray(index), NUM_POSITIONS)
-    packed = np.zeros((len(sprites), PACKED_SIZE), np.uint8)
-    for sprite in np.unique(sprites):
-        chosen = sprites == sprite
-        packed[chosen] = draw_sprite(int(sprite))[positions[chosen]]
-    return packed
-
-
 def draw_sprite(sprite: int) -> np.ndarray:
     """Draws one shape, scale and orientation at all positions.
 

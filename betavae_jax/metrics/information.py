@@ -5,10 +5,11 @@ from scipy.special import xlogy
 
 from betavae_jax.checks import InputError
 
+_BINS = 20
 _ROUNDING = 1e-12  # nats; less than this is rounding, and means independence
 
 
-def discretise(values: np.ndarray, bins: int = 20) -> np.ndarray:
+def discretise(values: np.ndarray, bins: int = _BINS) -> np.ndarray:
     """Cuts every column into equal bins between its own minimum and maximum.
 
     Args:
@@ -67,13 +68,12 @@ def information_of_bins(binned: np.ndarray, labels: np.ndarray, bins: int) -> np
     return np.stack([information_of_counts(table) for table in tables], axis=1)
 
 
-def mutual_information_matrix(codes: np.ndarray, factors: np.ndarray, bins: int = 20) -> np.ndarray:
+def mutual_information_matrix(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:
     """Mutual information of each code with each factor, for a whole population.
 
     Args:
       codes: `[R, N, D]`.
       factors: Class labels `[N, K]`, the same rows for every run; they are not binned.
-      bins: Equal bins per code.
 
     Returns:
       `[R, D, K]`, in nats.
@@ -87,7 +87,7 @@ def mutual_information_matrix(codes: np.ndarray, factors: np.ndarray, bins: int 
             f"expected codes [R, N, D] and factors [N, K]; got {codes.shape} and {factors.shape}"
         )
     labels = label_factors(factors)
-    return np.stack([information_of_bins(discretise(run, bins), labels, bins) for run in codes])
+    return np.stack([information_of_bins(discretise(run), labels, _BINS) for run in codes])
 
 
 def factor_entropies(factors: np.ndarray) -> np.ndarray:
