@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -75,7 +76,7 @@ def draw_information(
             colour = "white" if value > 0.6 * largest else "black"
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8,
                       color=colour)  # fmt: skip
-    slanted = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+    slanted: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(range(len(factors)), factors, **(slanted if len(factors) > 2 else {}))
     axes.set_yticks(range(len(order)), [labels[latent] for latent in order])
     axes.tick_params(length=0, labelsize=9)
