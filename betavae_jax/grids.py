@@ -1,4 +1,4 @@
-"""The factors of the examples of a set, and the rows of a full grid."""
+"""The factors of the examples of a set, the rows of a full grid, and rows that are equal."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,3 +32,20 @@ def all_factors(data: Dataset) -> np.ndarray:
         index = start + np.arange(min(_ROWS_AT_ONCE, data.num_examples), dtype=np.int32)
         parts.append(np.asarray(read(data.arrays, np.minimum(index, data.num_examples - 1))))
     return np.concatenate(parts)[: data.num_examples]
+
+
+def group_rows(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Groups rows of labels `[N, K]` that are equal.
+
+    Returns:
+      Row numbers, those of a group side by side; where in them each row's group begins; and how
+      many rows it has: `[N]` int32 each.
+    """
+    order = np.lexsort(labels.T)
+    ordered = labels[order]
+    is_first = np.concatenate([[True], np.any(ordered[1:] != ordered[:-1], axis=1)])
+    starts = np.flatnonzero(is_first)
+    counts = np.diff(np.append(starts, len(order)))
+    group = np.empty(len(order), np.int64)
+    group[order] = np.cumsum(is_first) - 1
+    return order.astype(np.int32), starts[group].astype(np.int32), counts[group].astype(np.int32)

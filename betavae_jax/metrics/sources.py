@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from betavae_jax.checks import InputError, check_at_least
+from betavae_jax.grids import group_rows
 from betavae_jax.metrics.rows import (
     check_codes,
     check_every_value,
@@ -137,9 +138,9 @@ def existing_rows(codes: np.ndarray, factors: np.ndarray) -> Source:
     codes = check_codes(codes)
     factors = check_labels(factors, len(codes))
     rows, num_factors = factors.shape
-    groups = [_group(column) for column in factors.T]
-    order, start, size, rank = (np.concatenate(parts) for parts in zip(*groups, strict=True))
-    # ^ [K N], factor after factor
+    groups = np.stack([group_rows(column[:, None]) for column in factors.T], axis=1)  # [3, K, N]
+    rank = (np.argsort(groups[0], axis=1) - groups[1]).ravel()  # each row's place in its group
+    order, start, size = groups.reshape(3, -1)  # [K N], factor after factor
 
     def draw(rng: Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
         index = rng.integers(rows, size=n)
@@ -173,21 +174,3 @@ def existing_rows(codes: np.ndarray, factors: np.ndarray) -> Source:
 def _below(rng: Generator, bounds: np.ndarray) -> np.ndarray:
     """Whole numbers from 0 to below each bound; four times as fast as `rng.integers(bounds)`."""
     return (rng.random(bounds.shape) * bounds).astype(np.int64)
-
-
-class _Group(NamedTuple):
-    """The rows of one factor, sorted by its value."""
-
-    order: np.ndarray  # [N], row numbers
-    start: np.ndarray  # [N], where in `order` the rows of this row's value begin
-    size: np.ndarray  # [N], how many they are
-    rank: np.ndarray  # [N], this row's place among them
-
-
-def _group(column: np.ndarray) -> _Group:
-    order = np.argsort(column, kind="stable")
-    _, inverse, counts = np.unique(column, return_inverse=True, return_counts=True)
-    start = (np.cumsum(counts) - counts)[inverse]
-    place = np.empty(len(column), np.int64)
-    place[order] = np.arange(len(column))
-    return _Group(order, start, counts[inverse], place - start)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from betavae_jax.checks import InputError, check_at_least
-from betavae_jax.grids import all_factors, grid_strides
+from betavae_jax.grids import all_factors, grid_strides, group_rows
 from betavae_jax.types import Array, Arrays, Dataset, Leaf, draw_uniformly
 
 
@@ -159,17 +159,5 @@ def _vary(data: Dataset) -> Callable[[Array, Array, Array], Array]:
 def _group(data: Dataset) -> PairArrays:
     """Groups the examples of a set by all factors but each one in turn."""
     factors = all_factors(data)[:, _varying(data)]
-    groups = [_group_by(np.delete(factors, k, axis=1)) for k in range(factors.shape[1])]
+    groups = [group_rows(np.delete(factors, k, axis=1)) for k in range(factors.shape[1])]
     return PairArrays(data.arrays, *(np.stack(leaves) for leaves in zip(*groups, strict=True)))
-
-
-def _group_by(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Groups rows `[N, K]` that are equal: their order, and where each one's group lies."""
-    order = np.lexsort(labels.T)
-    ordered = labels[order]
-    is_first = np.concatenate([[True], np.any(ordered[1:] != ordered[:-1], axis=1)])
-    starts = np.flatnonzero(is_first)
-    counts = np.diff(np.append(starts, len(order)))
-    group = np.empty(len(order), np.int64)
-    group[order] = np.cumsum(is_first) - 1
-    return order.astype(np.int32), starts[group].astype(np.int32), counts[group].astype(np.int32)
