@@ -256,6 +256,14 @@ def covariance(x: Array) -> Array:
     return centred.T @ centred / x.shape[0]
 
 
+def covariance_of_codes(posterior: Posterior) -> Array:
+    """Cov over the batch of z ~ q(z|x), `[D, D]`: that of the means, and the mean variances.
+
+    Each latent's own mean variance is added on the diagonal.
+    """
+    return covariance(posterior.mean) + jnp.diag(jnp.mean(jnp.exp(posterior.log_variance), axis=0))
+
+
 def identity_penalties(matrix: Array) -> tuple[Array, Array]:
     """How far a matrix is from the identity, off its diagonal and on it.
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from betavae_jax import gaussian
 from betavae_jax.checks import check_at_least
 from betavae_jax.divergences import kl_of_posteriors
-from betavae_jax.objectives.elbo import adam, no_critic, no_critic_loss
+from betavae_jax.objectives.elbo import without_critic
 from betavae_jax.objectives.pairs import draw_pairs, prepare_pairs
 from betavae_jax.types import Array, Batch, Dataset, Model, Objective, Params, Posterior, Terms
 
@@ -156,6 +156,4 @@ def _make(average: _Average, changed: int) -> Objective:
         extras = {"shared_latents": jnp.mean(jnp.sum(shared, axis=1, dtype=jnp.float32))}
         return value, (Terms(value, distortion, rate, kl, extras), ())
 
-    return Objective(
-        Coefficients, draw, no_critic, loss, no_critic_loss, adam, adam, prepare=prepare
-    )
+    return without_critic(Coefficients, loss, draw=draw, prepare=prepare)

@@ -6,13 +6,7 @@ import jax.numpy as jnp
 
 from betavae_jax.checks import InputError, check_at_least, check_name
 from betavae_jax.divergences import ESTIMATORS, decompose_kl
-from betavae_jax.objectives.elbo import (
-    adam,
-    evaluate_elbo,
-    no_critic,
-    no_critic_loss,
-    terms_of,
-)
+from betavae_jax.objectives.elbo import evaluate_elbo, terms_of, without_critic
 from betavae_jax.types import (
     Array,
     Batch,
@@ -88,4 +82,4 @@ def beta_tcvae(*, estimator: str = "mss") -> Objective:
         extras = {f"{name}_{estimator}": part for name, part in parts._asdict().items()}
         return value, (terms_of(elbo, value, extras), ())
 
-    return Objective(Coefficients, draw, no_critic, loss, no_critic_loss, adam, adam)
+    return without_critic(Coefficients, loss, draw=draw)

@@ -3,15 +3,7 @@
 from typing import Any, NamedTuple
 
 from betavae_jax.checks import check_name
-from betavae_jax.objectives.elbo import (
-    OPTIMIZERS,
-    adam,
-    draw_batch,
-    evaluate_elbo,
-    no_critic,
-    no_critic_loss,
-    terms_of,
-)
+from betavae_jax.objectives.elbo import OPTIMIZERS, evaluate_elbo, terms_of, without_critic
 from betavae_jax.types import Array, Batch, Model, Objective, Params, Terms
 
 
@@ -65,5 +57,4 @@ def beta_vae(*, optimizer: str = "adam") -> Objective:
       InputError: If the optimiser is not known.
     """
     check_name("optimizer", optimizer, OPTIMIZERS)
-    optimize = OPTIMIZERS[optimizer]
-    return Objective(Coefficients, draw_batch, no_critic, loss, no_critic_loss, optimize, adam)
+    return without_critic(Coefficients, loss, optimizer=OPTIMIZERS[optimizer])

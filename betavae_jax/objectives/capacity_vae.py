@@ -5,14 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from betavae_jax import gaussian
-from betavae_jax.objectives.elbo import (
-    adam,
-    draw_batch,
-    evaluate_elbo,
-    no_critic,
-    no_critic_loss,
-    terms_of,
-)
+from betavae_jax.objectives.elbo import evaluate_elbo, terms_of, without_critic
 from betavae_jax.types import Array, Batch, Model, Objective, Params, Terms
 
 
@@ -58,7 +51,4 @@ def capacity_vae(*, per_sample: bool = False) -> Objective:
         extras = {"capacity": jnp.asarray(coefficients.capacity, jnp.float32)}
         return value, (terms_of(elbo, value, extras), ())
 
-    schedules = (("capacity", "linear:0:100000"),)
-    return Objective(
-        Coefficients, draw_batch, no_critic, loss, no_critic_loss, adam, adam, schedules
-    )
+    return without_critic(Coefficients, loss, schedules=(("capacity", "linear:0:100000"),))

@@ -3,18 +3,9 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
-
 from betavae_jax.checks import check_at_least
-from betavae_jax.divergences import covariance, identity_penalties
-from betavae_jax.objectives.elbo import (
-    adam,
-    evaluate_elbo,
-    make_draw,
-    no_critic,
-    no_critic_loss,
-    terms_of,
-)
+from betavae_jax.divergences import covariance, covariance_of_codes, identity_penalties
+from betavae_jax.objectives.elbo import evaluate_elbo, make_draw, terms_of, without_critic
 from betavae_jax.types import Array, Batch, Model, Objective, Params, Posterior, Terms
 
 _Covariance = Callable[[Posterior], Array]
@@ -46,14 +37,6 @@ class TiedCoefficients(NamedTuple):
 def covariance_of_means(posterior: Posterior) -> Array:
     """Cov over the batch of the means of q(z|x), `[D, D]`."""
     return covariance(posterior.mean)
-
-
-def covariance_of_codes(posterior: Posterior) -> Array:
-    """Cov over the batch of z ~ q(z|x), `[D, D]`: that of the means, and the mean variances.
-
-    Each latent's own mean variance is added on the diagonal.
-    """
-    return covariance(posterior.mean) + jnp.diag(jnp.mean(jnp.exp(posterior.log_variance), axis=0))
 
 
 def dip_vae_i(*, lambda_d_factor: float = 0.0) -> Objective:
@@ -121,12 +104,5 @@ def _make(
         extras = {"covariance_off_diagonal": off_diagonal, "covariance_diagonal": diagonal}
         return value, (terms_of(elbo, value, extras), ())
 
-    return Objective(
-        TiedCoefficients if lambda_d_factor else coefficients_type,
-        make_draw(name),
-        no_critic,
-        loss,
-        no_critic_loss,
-        adam,
-        adam,
-    )
+    swept = TiedCoefficients if lambda_d_factor else coefficients_type
+    return without_critic(swept, loss, draw=make_draw(name))

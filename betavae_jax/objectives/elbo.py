@@ -8,7 +8,7 @@ import optax
 
 from betavae_jax import gaussian
 from betavae_jax.checks import check_at_least, check_positive
-from betavae_jax.types import Array, Dataset, Model, Params, Posterior, Shape, Terms
+from betavae_jax.types import Array, Dataset, Model, Objective, Params, Posterior, Shape, Terms
 
 
 class Elbo(NamedTuple):
@@ -90,6 +90,28 @@ def no_critic_loss(
 def adam(learning_rate: Array) -> optax.GradientTransformation:
     """Adam at its published constants (Kingma & Ba 2015, algorithm 1), rate traced."""
     return optax.adam(learning_rate)
+
+
+def without_critic(
+    coefficients_type: type,
+    loss: Callable[..., tuple[Array, tuple[Terms, Any]]],
+    *,
+    draw: Callable[[Array, int, Dataset], Array] = draw_batch,
+    optimizer: Callable[[Array], optax.GradientTransformation] = adam,
+    **further: Any,
+) -> Objective:
+    """Makes an objective that has no critic.
+
+    Args:
+      coefficients_type: A NamedTuple of floats with the paper's defaults.
+      loss: As in `types.Objective`; its evidence is `()`.
+      draw: As in `types.Objective`.
+      optimizer: Of the learning rate.
+      **further: The fields of `types.Objective` that have defaults.
+    """
+    return Objective(
+        coefficients_type, draw, no_critic, loss, no_critic_loss, optimizer, adam, **further
+    )
 
 
 # The learning rate -> an optimiser, its other constants as in optax.

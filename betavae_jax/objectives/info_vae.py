@@ -6,14 +6,7 @@ import jax
 
 from betavae_jax.checks import check_name, check_positive
 from betavae_jax.divergences import KERNELS, maximum_mean_discrepancy
-from betavae_jax.objectives.elbo import (
-    adam,
-    evaluate_elbo,
-    make_draw,
-    no_critic,
-    no_critic_loss,
-    terms_of,
-)
+from betavae_jax.objectives.elbo import evaluate_elbo, make_draw, terms_of, without_critic
 from betavae_jax.types import Array, Batch, Model, Objective, Params, Terms
 
 
@@ -71,6 +64,4 @@ def info_vae(*, kernel: str = "rbf", bandwidth: float = 1.0) -> Objective:
         extras = {f"mmd_{kernel}": mmd}
         return value, (terms_of(elbo, value, extras), ())
 
-    return Objective(
-        Coefficients, make_draw("info_vae"), no_critic, loss, no_critic_loss, adam, adam
-    )
+    return without_critic(Coefficients, loss, draw=make_draw("info_vae"))

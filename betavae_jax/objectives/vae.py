@@ -2,14 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from betavae_jax.objectives.elbo import (
-    adam,
-    draw_batch,
-    evaluate_elbo,
-    no_critic,
-    no_critic_loss,
-    terms_of,
-)
+from betavae_jax.objectives.elbo import evaluate_elbo, terms_of, without_critic
 from betavae_jax.types import Array, Batch, Model, Objective, Params, Terms
 
 
@@ -44,4 +37,4 @@ def loss(
 
 def vae() -> Objective:
     """Makes the objective: the negative ELBO, by Adam."""
-    return Objective(Coefficients, draw_batch, no_critic, loss, no_critic_loss, adam, adam)
+    return without_critic(Coefficients, loss)
