@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from betavae_jax import gaussian
@@ -11,6 +10,7 @@ from betavae_jax.checks import check_at_least
 from betavae_jax.divergences import (
     aggregate_log_density,
     covariance,
+    covariance_of_codes,
     decompose_log_densities,
     identity_penalties,
     maximum_mean_discrepancy,
@@ -29,7 +29,7 @@ def measure_aggregate(posterior: Posterior, *, num_samples: int = 1_000) -> dict
 
     Args:
       posterior: q(z|x) of N ≥ 2 examples, leaves `[N, D]`, finite.
-      num_samples: How many examples, the first ones, give a sample of z each.
+      num_samples: How many examples, chosen at random by the same key, give a sample of z each.
 
     Returns:
       In nats, `mutual_information`, `total_correlation` and `dimensionwise_kl`, which add up to
@@ -46,8 +46,10 @@ def measure_aggregate(posterior: Posterior, *, num_samples: int = 1_000) -> dict
 @functools.partial(jax.jit, static_argnums=1)
 def _measure(posterior: Posterior, num_samples: int) -> dict[str, Array]:
     count, num_latents = posterior.mean.shape
-    sample_key, prior_key = jax.random.split(jax.random.key(_KEY))
-    own = Posterior(posterior.mean[:num_samples], posterior.log_variance[:num_samples])
+    sample_key, prior_key, choice_key = jax.random.split(jax.random.key(_KEY), 3)
+    # Not the first ones: examples come in the order of their factors.
+    chosen = jax.random.permutation(choice_key, count)[:num_samples]
+    own = Posterior(posterior.mean[chosen], posterior.log_variance[chosen])
     z = gaussian.sample(sample_key, own)
     log_weights = np.full((1, count), -np.log(count))
 
@@ -58,12 +60,10 @@ def _measure(posterior: Posterior, num_samples: int) -> dict[str, Array]:
     parts = decompose_log_densities(
         z, own, *jax.lax.map(log_densities, z, batch_size=_CODES_AT_ONCE)
     )
-    of_means = covariance(posterior.mean)
-    variances = jnp.mean(jnp.exp(posterior.log_variance), axis=0)
     prior = jax.random.normal(prior_key, z.shape, z.dtype)
     return {
         **parts._asdict(),
-        "covariance_off_diagonal": identity_penalties(of_means)[0],
-        "covariance_diagonal": identity_penalties(of_means + jnp.diag(variances))[1],
+        "covariance_off_diagonal": identity_penalties(covariance(posterior.mean))[0],
+        "covariance_diagonal": identity_penalties(covariance_of_codes(posterior))[1],
         "mmd_rbf": maximum_mean_discrepancy(z, prior, "rbf", 2.0 * num_latents),
     }
