@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from betavae_jax.checks import InputError, check_unique
+from betavae_jax.grids import grid_strides
 from betavae_jax.types import FactorSpace
 
 _MAX_VALUES = 1000  # more distinct values are a measurement, not a factor
@@ -63,12 +64,9 @@ def is_grid(factors: np.ndarray, sizes: Sequence[int]) -> bool:
     """Says whether `[N, K]` factors are each combination once, in row-major order."""
     if len(factors) != math.prod(sizes):
         return False
-    index, stride = np.arange(len(factors)), len(factors)
-    for k, size in enumerate(sizes):
-        stride //= size
-        if not np.array_equal(factors[:, k], index // stride % size):
-            return False
-    return True
+    index = np.arange(len(factors))
+    columns = zip(factors.T, sizes, grid_strides(sizes), strict=True)
+    return all(np.array_equal(own, index // stride % size) for own, size, stride in columns)
 
 
 def declare_grid(

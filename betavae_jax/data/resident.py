@@ -1,13 +1,14 @@
 """Images held whole in memory: checked on the host, gathered on the device."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from betavae_jax.checks import InputError
 from betavae_jax.data.factors import is_grid
-from betavae_jax.types import Array, Dataset, FactorSpace, Splits
+from betavae_jax.types import Array, Arrays, Dataset, FactorSpace, Splits
 
 _MAX_CHANNELS = 4
 _BLOCK = 4096  # images that are looked at at a time
@@ -36,7 +37,7 @@ def gather_images(arrays: ImageArrays, index: Array, key: Array) -> Array:
     return x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x
 
 
-def stored_factors(arrays: ImageArrays, index: Array) -> Array:
+def stored_factors(arrays: Arrays, index: Array) -> Array:
     """Looks up the factors of `[B]` examples -> `[B, K]` int32."""
     return jnp.take(arrays.factors, index, axis=0, mode="clip")
 
@@ -62,16 +63,30 @@ def make_splits(train: Part, test: Part | None, space: FactorSpace | None) -> Sp
       InputError: the images of the two splits differ in shape.
     """
     parts = [train] if test is None else [train, test]
-    if test is not None and train.images.shape[1:] != test.images.shape[1:]:
-        raise InputError(
-            f"expected test images of the training images' shape {list(train.images.shape[1:])};"
-            f" got {list(test.images.shape[1:])} in {test.source}"
-        )
     if all(_is_binary(part.images) for part in parts):
         for part in parts:
             np.multiply(part.images, 255, out=part.images)
-    datasets = [_dataset(part, space) for part in parts]
-    return Splits(train=datasets[0], test=datasets[1] if len(datasets) > 1 else None)
+
+    def make(part: Part) -> Dataset:
+        arrays = ImageArrays(part.images, part.factors)
+        return dataset_of(part, space, arrays, gather=gather_images, take=take_images)
+
+    return splits_of(train, test, make)
+
+
+def splits_of(train: Part, test: Part | None, make: Callable[[Part], Dataset]) -> Splits:
+    """Makes a data set of each part.
+
+    Raises:
+      InputError: the examples of the two differ in shape.
+    """
+    if test is not None and train.images.shape[1:] != test.images.shape[1:]:
+        kind = "images" if train.images.ndim > 2 else "vectors"
+        raise InputError(
+            f"expected test {kind} of the training {kind}' shape {list(train.images.shape[1:])};"
+            f" got {list(test.images.shape[1:])} in {test.source}"
+        )
+    return Splits(make(train), None if test is None else make(test))
 
 
 def _is_binary(images: np.ndarray) -> bool:
@@ -82,16 +97,16 @@ def _is_binary(images: np.ndarray) -> bool:
     return all(images[start : start + _BLOCK].max() <= 1 for start in starts)
 
 
-def _dataset(part: Part, space: FactorSpace | None) -> Dataset:
+def dataset_of(part: Part, space: FactorSpace | None, arrays: Arrays, **own: Any) -> Dataset:
+    """Makes the data set of a part: its space says whether it is the full grid."""
     if space is not None and part.factors.shape[1]:
         space = space._replace(full_grid=is_grid(part.factors, space.sizes))
     return Dataset(
-        arrays=ImageArrays(part.images, part.factors),
-        gather=gather_images,
+        arrays,
         factors=stored_factors,
         space=space if part.factors.shape[1] else None,
         num_examples=len(part.images),
-        take=take_images,
+        **own,
     )
 
 

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from betavae_jax.checks import InputError
-from betavae_jax.data.factors import is_grid
-from betavae_jax.data.resident import Part
+from betavae_jax.data.resident import Part, dataset_of, splits_of
 from betavae_jax.types import Array, Dataset, FactorSpace, Scale, Splits
 
 _BLOCK = 1 << 22  # numbers that are held in double precision at a time
@@ -25,11 +24,6 @@ def gather_vectors(arrays: VectorArrays, index: Array, key: Array) -> Array:
     """Looks up `[B]` examples -> `[B, F]` float32."""
     del key  # nothing here is random
     return jnp.take(arrays.vectors, index, axis=0, mode="clip")
-
-
-def vector_factors(arrays: VectorArrays, index: Array) -> Array:
-    """Looks up the factors of `[B]` examples -> `[B, K]` int32."""
-    return jnp.take(arrays.factors, index, axis=0, mode="clip")
 
 
 def take_vectors(arrays: VectorArrays, rows: np.ndarray) -> VectorArrays:
@@ -56,14 +50,15 @@ def make_vector_splits(
       InputError: the vectors of the two splits differ in length, or a test value is so far
         out that float32 cannot hold it.
     """
-    if test is not None and train.images.shape[1:] != test.images.shape[1:]:
-        raise InputError(
-            f"expected test examples of the training vectors' shape"
-            f" {list(train.images.shape[1:])}; got {list(test.images.shape[1:])} in {test.source}"
-        )
     scale = Scale(*moments(train.images)) if standardize else None
-    datasets = [_dataset(p, space, scale) for p in [train, test] if p is not None]
-    return Splits(train=datasets[0], test=datasets[1] if len(datasets) > 1 else None)
+
+    def make(part: Part) -> Dataset:
+        values = _standardize(part.images, scale or Scale(np.zeros(()), np.ones(())), part.source)
+        arrays = VectorArrays(values, part.factors)
+        own = {"gather": gather_vectors, "take": take_vectors, "scale": scale}
+        return dataset_of(part, space, arrays, **own)
+
+    return splits_of(train, test, make)
 
 
 def restandardize(data: Dataset, rows: np.ndarray) -> Dataset:
@@ -101,21 +96,6 @@ def _standardize(values: np.ndarray, scale: Scale, source: str) -> np.ndarray:
             f" {source}; got one further out"
         )
     return vectors
-
-
-def _dataset(part: Part, space: FactorSpace | None, scale: Scale | None) -> Dataset:
-    vectors = _standardize(part.images, scale or Scale(np.zeros(()), np.ones(())), part.source)
-    if space is not None and part.factors.shape[1]:
-        space = space._replace(full_grid=is_grid(part.factors, space.sizes))
-    return Dataset(
-        arrays=VectorArrays(vectors, part.factors),
-        gather=gather_vectors,
-        factors=vector_factors,
-        space=space if part.factors.shape[1] else None,
-        num_examples=len(vectors),
-        take=take_vectors,
-        scale=scale,
-    )
 
 
 def moments(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
