@@ -123,12 +123,7 @@ def make_conv(
     """
     usual = (32,) * _num_halvings(x_shape)
     return _make_network(
-        x_shape,
-        num_latents,
-        _parse_channels(channels, usual, x_shape),
-        *parse_widths(widths, decoder_widths),
-        find_activation("activation", activation),
-        convolution,
+        x_shape, num_latents, usual, channels, widths, decoder_widths, activation, convolution
     )
 
 
@@ -171,12 +166,7 @@ def make_conv_locatello(
     """
     usual = tuple(32 if i < 2 else 64 for i in range(_num_halvings(x_shape)))
     return _make_network(
-        x_shape,
-        num_latents,
-        _parse_channels(channels, usual, x_shape),
-        *parse_widths(widths, decoder_widths),
-        find_activation("activation", activation),
-        convolution,
+        x_shape, num_latents, usual, channels, widths, decoder_widths, activation, convolution
     )
 
 
@@ -223,28 +213,32 @@ def _margins(x_shape: ImageShape, num_halvings: int) -> Margins:
 def _make_network(
     x_shape: ImageShape,
     num_latents: int,
-    channels: tuple[int, ...],
-    encoder_widths: tuple[int, ...],
-    decoder_widths: tuple[int, ...],
-    activation: Activation,
+    usual: tuple[int, ...],
+    channels: str,
+    widths: str,
+    decoder_widths: str,
+    activation: str,
     convolution: str,
 ) -> Network:
-    """Makes an encoder of n convolutions, n = len(channels), and the mirrored decoder.
+    """Makes an encoder of n convolutions, by default `usual`, and the mirrored decoder.
 
     Images whose sides are not multiples of 2ⁿ are padded with zeros inside the encoder
     and the decoder's output is cropped alike, so the likelihood sees real pixels only.
     """
+    outputs = _parse_channels(channels, usual, x_shape)
+    of_encoder, of_decoder = parse_widths(widths, decoder_widths)
+    activate = find_activation("activation", activation)
     check_form(convolution)
-    margins = _margins(x_shape, len(channels))
+    margins = _margins(x_shape, len(outputs))
     padded = [size + sum(margin) for size, margin in zip(x_shape[:2], margins, strict=True)]
-    height, width = (size >> len(channels) for size in padded)
-    encoder = Encoder(margins, channels, encoder_widths, num_latents, activation, convolution)
+    height, width = (size >> len(outputs) for size in padded)
+    encoder = Encoder(margins, outputs, of_encoder, num_latents, activate, convolution)
     decoder = Decoder(
-        decoder_widths,
-        feature_map=(height, width, channels[-1]),
-        channels=(*channels[-2::-1], x_shape[2]),
+        of_decoder,
+        feature_map=(height, width, outputs[-1]),
+        channels=(*outputs[-2::-1], x_shape[2]),
         margins=margins,
-        activation=activation,
+        activation=activate,
         convolution=convolution,
     )
     return assemble(encoder, decoder, x_shape, num_latents)
