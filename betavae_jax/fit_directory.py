@@ -65,13 +65,6 @@ def fit_directory(
         purge_step = step + 1 if start else None
         events = open_events(workdir, num_runs(experiment.runs), purge_step=purge_step)
 
-    stale = [REPORT, RESULTS]  # of an earlier state; gone before the next is saved
-
-    def after_chunk(done: int) -> None:
-        while stale:
-            (workdir / stale.pop()).unlink(missing_ok=True)
-        on_chunk(done)
-
     try:
         return fit(
             program,
@@ -81,9 +74,7 @@ def fit_directory(
             start=start,
             log_every=settings.log_every,
             checkpoint_every=settings.checkpoint_every,
-            hooks=_hooks(experiment, program, workdir, checkpoints.save, events)._replace(
-                on_chunk=after_chunk
-            ),
+            hooks=_hooks(experiment, program, workdir, checkpoints.save, events, on_chunk),
             show_progress=show_progress,
         )
     finally:
@@ -93,7 +84,12 @@ def fit_directory(
 
 
 def _hooks(
-    experiment: Experiment, program: Program, workdir: pathlib.Path, save: Any, events: Events
+    experiment: Experiment,
+    program: Program,
+    workdir: pathlib.Path,
+    save: Any,
+    events: Events,
+    on_chunk: Callable[[int], None],
 ) -> Hooks:
     _warn_of_long_schedules(experiment)
     settings, runs, test = experiment.settings, num_runs(experiment.runs), experiment.splits.test
@@ -111,7 +107,14 @@ def _hooks(
         append_log(workdir / LOG, lines)
         events.scalars(lines)
 
-    return Hooks(on_log, save)
+    stale = [REPORT, RESULTS]  # of an earlier state; gone before the next is saved
+
+    def after_chunk(done: int) -> None:
+        while stale:
+            (workdir / stale.pop()).unlink(missing_ok=True)
+        on_chunk(done)
+
+    return Hooks(on_log, save, after_chunk)
 
 
 def _warn_of_long_schedules(experiment: Experiment) -> None:
