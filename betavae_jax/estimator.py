@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from betavae_jax.checks import InputError
+from betavae_jax.checks import LARGEST_COUNT, InputError
 from betavae_jax.data.vectors import check_vectors
 from betavae_jax.estimator_settings import check_same, run_settings
 from betavae_jax.examples import as_seen, scale_of, shape_of
@@ -30,7 +30,6 @@ except ImportError as error:
 
 _SAMPLES = 8  # of z for each example that is scored
 _SCORE_SEED = 0
-_LARGEST_SEED = 2**31 - 1
 
 
 class BetaVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -226,7 +225,7 @@ class BetaVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         x = self._check(X, reset=anew)
         if anew:
             scale, binary = scale_of(x, self.likelihood), x.dtype == np.uint8 and x.max() <= 1
-            seed = int(check_random_state(self.random_state).randint(_LARGEST_SEED))
+            seed = int(check_random_state(self.random_state).randint(LARGEST_COUNT))
         else:
             scale, binary, seed = self.scale_, self._binary, self.settings_.seed[0]
         settings = run_settings(
