@@ -38,8 +38,9 @@ _LONGEST_CHUNK = 10_000
 class Hooks(NamedTuple):
     """What happens at the boundaries of chunks; steps are those done so far."""
 
-    on_log: Callable[[int, Terms, Carry], None]  # means over the interval [R, ...]; the carry
-    on_checkpoint: Callable[[int, Carry], None]  # host arrays [R, ...]
+    # Means over the interval [R, ...]; the carry.
+    on_log: Callable[[int, Terms, Carry], None] = lambda _step, _means, _carry: None
+    on_checkpoint: Callable[[int, Carry], None] = lambda _step, _carry: None  # host arrays [R, ...]
     on_chunk: Callable[[int], None] = lambda _step: None  # more often than the others
 
 
@@ -57,11 +58,6 @@ class Progress(NamedTuple):
     sums: Terms
     num_summed: Leaf
     failed_at: Leaf
-
-
-def no_hooks() -> Hooks:
-    """Hooks that do nothing, for training in memory."""
-    return Hooks(lambda _step, _means, _carry: None, lambda _step, _carry: None)
 
 
 def carry_template(program: Program, settings: RunSettings, arrays: Arrays) -> Carry:
@@ -132,7 +128,7 @@ def fit(
     Raises:
       TooLargeError: If the memory of a CPU does not hold the program; nothing was trained then.
     """
-    hooks = hooks or no_hooks()
+    hooks = hooks or Hooks()
     placed = place_runs(settings, program.devices)
     step = start[0] if start else 0
     if start and step >= num_steps:
@@ -261,8 +257,13 @@ def _report_failures(settings: RunSettings, known: np.ndarray, progress: Progres
     return progress.failed_at
 
 
-def program_of(experiment: Experiment, devices: Sequence[jax.Device] = ()) -> Program:
-    """Makes the program of an experiment, on all local devices or on those given."""
+def program_of(
+    experiment: Experiment, devices: Sequence[jax.Device] = (), *, vectorized_runs: int = 0
+) -> Program:
+    """Makes the program of an experiment, on all local devices or on those given.
+
+    V is `vectorized_runs`, or where that is 0 what is fastest there.
+    """
     runs = num_runs(experiment.runs)
     used = choose_devices(runs, devices or jax.local_devices())
     data = experiment.shards.data if experiment.shards else experiment.splits.train
@@ -273,7 +274,7 @@ def program_of(experiment: Experiment, devices: Sequence[jax.Device] = ()) -> Pr
         batch_size=experiment.settings.batch_size,
         num_latents=experiment.settings.num_latents,
         devices=used,
-        vectorized_runs=default_vectorized_runs(runs, used),
+        vectorized_runs=vectorized_runs or default_vectorized_runs(runs, used),
         clip_norm=experiment.settings.clip_norm,
     )
 

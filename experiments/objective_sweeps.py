@@ -12,14 +12,9 @@ from betavae_jax.checks import keyword_settings
 from betavae_jax.codes import encode_rows, fixed_rows, make_bound
 from betavae_jax.fit import Hooks, feed_of, fit, program_of
 from betavae_jax.objectives import OBJECTIVES
-from betavae_jax.population import make_grid, num_runs, replicate, take_runs
-from betavae_jax.runs.settings import (
-    Experiment,
-    Settings,
-    make_objective,
-    resolve,
-)
-from betavae_jax.training import Carry, Program, check_objective, data_shape
+from betavae_jax.population import num_runs, replicate, take_runs
+from betavae_jax.runs.settings import Experiment, Settings, build
+from betavae_jax.training import Carry, Program
 from betavae_jax.types import Posterior, Terms
 
 _COLUMNS = ("distortion", "rate", "total_correlation", "mutual_information", "mmd_rbf")
@@ -72,27 +67,14 @@ def experiment_of(base: Experiment, settings: Settings, name: str) -> Experiment
         schedules=sweep.schedules,
         seed=[int(v) for v in sweep.values] if sweep.swept == "seed" else settings.seed,
     )
-    settings = resolve(settings, data_shape(base.splits.train))
-    objective = make_objective(settings)
-    train = objective.prepare(base.splits.train)
-    sizes = {"batch_size": settings.batch_size, "num_latents": settings.num_latents}
-    check_objective(objective, train, **sizes)
-    runs = make_grid(
-        objective,
-        settings.coefficients,
-        settings.learning_rate,
-        settings.seed,
-        schedules=settings.schedules,
-    )
-    splits = base.splits._replace(train=train)
-    return base._replace(settings=settings, splits=splits, objective=objective, runs=runs)
+    return build(settings, base.splits)
 
 
 def verify(experiment: Experiment, sweep: Sweep) -> dict[str, Any]:
     """Trains one population and measures it."""
     program, num_steps = program_of(experiment), experiment.settings.num_steps
     last: list[Terms] = []  # means over the last tenth of the steps
-    hooks = Hooks(lambda _, means, __: last.append(means), lambda _, __: None)
+    hooks = Hooks(on_log=lambda _step, means, _carry: last.append(means))
     feed = feed_of(experiment, program)
     began = time.monotonic()
     fitted = fit(

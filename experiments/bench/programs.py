@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from betavae_jax.fit import fetch_progress, program_of
-from betavae_jax.population import default_vectorized_runs, place_runs, replicate
+from betavae_jax.population import place_runs, replicate
 from betavae_jax.runs.settings import Experiment, Settings, build
-from betavae_jax.training import Carry, data_shape, make_init, make_program, make_step
+from betavae_jax.training import Carry, data_shape, make_init, make_step
 from betavae_jax.types import Array, Arrays, RunSettings
 from experiments.bench.contenders import NUM_LATENTS, Contender
 
@@ -83,16 +83,9 @@ def make_product(
       **options: Of `make_experiment`.
     """
     experiment = make_experiment(runs=runs, **options)
-    devices = tuple(jax.local_devices()[:num_devices])
-    program = make_program(
-        experiment.model,
-        experiment.objective,
-        experiment.splits.train,
-        batch_size=experiment.settings.batch_size,
-        num_latents=NUM_LATENTS,
-        devices=devices,
-        vectorized_runs=vectorized_runs or default_vectorized_runs(runs, devices),
-    )
+    usable = jax.local_devices()[:num_devices]
+    program = program_of(experiment, usable, vectorized_runs=vectorized_runs)
+    devices = program.devices
     arrays = replicate(experiment.splits.train.arrays, devices)
     settings = place_runs(experiment.runs, devices)
     carry = program.init(settings, arrays)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from betavae_jax.data import DATASETS
-from betavae_jax.fit import feed_of, fit, no_hooks, program_of
+from betavae_jax.fit import Hooks, feed_of, fit, program_of
 from betavae_jax.metrics import METRICS, evaluate_metrics
 from betavae_jax.objectives import OBJECTIVES
 from betavae_jax.runs.settings import Settings, build
@@ -55,7 +55,7 @@ def test_an_objective_and_a_data_set_of_ones_own_are_trained_as_any_other(shown)
     assert space.sizes == (16, 4)
     program = program_of(experiment)
     seen = []
-    hooks = no_hooks()._replace(on_log=lambda step, means, carry: seen.append(means))
+    hooks = Hooks(on_log=lambda step, means, carry: seen.append(means))
     fitted = fit(
         program, experiment.runs, feed_of(experiment, program), num_steps=SMALL["num_steps"],
         log_every=SMALL["num_steps"], hooks=hooks, show_progress=False,
