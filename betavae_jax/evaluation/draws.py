@@ -64,7 +64,8 @@ def draw_rows(
     number = sum(data.num_examples for data in sets)
     is_grid = train.space is not None and math.prod(train.space.sizes) == number
     if is_grid and not apart:
-        return tuple(Rows(sets, rng.integers(number, size=n)) for n in (num_train, num_test))
+        drawn = Rows(sets, rng.integers(number, size=num_train))
+        return drawn, Rows(sets, rng.integers(number, size=num_test))
     check_at_least("the number of examples to score on", number, 2, integer=True)
     order, cut = rng.permutation(number), int(number * _TRAINED_ON)
     return Rows(sets, order[:cut][:num_train]), Rows(sets, order[cut:][:num_test])

@@ -242,5 +242,5 @@ def _rank(experiment: Experiment, carry: Carry, codes: np.ndarray, kl: np.ndarra
     settings = experiment.runs
     columns = [*settings.coefficients, settings.learning_rate]
     kinds = np.stack([np.asarray(column, np.float64) for column in columns], axis=1)
-    stopped = take_runs(carry.state.failed_at, num_runs(settings)) >= 0
-    return rank_runs(kinds, codes, kl, stopped, "all runs of the population")
+    failed_at = np.asarray(take_runs(carry.state.failed_at, num_runs(settings)))
+    return rank_runs(kinds, codes, kl, failed_at >= 0, "all runs of the population")

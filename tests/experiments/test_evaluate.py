@@ -115,7 +115,7 @@ def test_a_metric_that_is_refused_does_not_keep_others(invoke, workdir):
 
 
 def test_without_factors_the_unsupervised_scores_remain(invoke, tmp_path, train):
-    images = np.random.default_rng(0).random((64, 6)).astype(np.float32)
+    images = np.random.default_rng(0).random((600, 6)).astype(np.float32)
     np.savez(tmp_path / "x.npz", data=images)
     settings = Settings(
         dataset="arrays", data={"data_dir": str(tmp_path / "x.npz")}, seed=[0, 1], num_latents=2,
