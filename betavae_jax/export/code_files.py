@@ -191,12 +191,17 @@ def _schema(columns: Columns) -> Any:
 def _table(codes: Codes, columns: Columns, schema: Any) -> Any:
     import pyarrow
 
-    texts = [codes.names] if columns.has_names else []
+    texts = [[_unicode(name) for name in codes.names]] if columns.has_names else []
     texts += [[codes.split] * len(codes.mean)] if columns.has_splits else []
     arrays = [pyarrow.array(text, pyarrow.string()) for text in texts]
     for values in (codes.factors, codes.mean, codes.log_variance):
         arrays += [pyarrow.array(np.ascontiguousarray(column)) for column in values.T]
     return pyarrow.Table.from_arrays(arrays, schema=schema)
+
+
+def _unicode(name: str) -> str:
+    """A name of a file as Unicode: the bytes in it that are no UTF-8 are escaped."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 WRITERS: dict[str, Callable[[pathlib.Path, Columns], contextlib.AbstractContextManager[Write]]] = {

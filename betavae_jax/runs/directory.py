@@ -49,6 +49,10 @@ def check_directory(
       allow_inexact_resume: Whether to go on where versions, hardware or data have changed, so
         that the bits of an uninterrupted run are not promised.
     """
+    try:
+        os.fsencode(workdir).decode("utf-8")  # files of the directory name it
+    except UnicodeDecodeError:
+        raise InputError(f"expected a workdir named in UTF-8; got {str(workdir)!r}") from None
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"expected workdir {workdir} to be a directory; it is a file")
     entries = sorted(p.name for p in workdir.iterdir()) if workdir.exists() else []
@@ -231,7 +235,8 @@ def prepare_directory(
     if overwrite:
         empty_directory(workdir)
     lines = [f"--{name}={_flag_value(value)}\n" for name, value in flags.items()]
-    (workdir / FLAGS).write_text("".join(lines))
+    # A locale that is not UTF-8 gives names as surrogates, which turn back into their bytes.
+    (workdir / FLAGS).write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
     write_json(workdir / CONFIG, config)
 
 

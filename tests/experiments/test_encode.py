@@ -2,6 +2,7 @@
 
 import functools
 import gzip
+import os
 import struct
 import zipfile
 
@@ -249,3 +250,17 @@ def test_row_groups_hold_many_batches(tmp_path, monkeypatch):
     assert file.schema_arrow.names == ["split", "factor_mean_0", "factor_split", "mean_0",
                                        "log_variance_0"]  # fmt: skip
     assert file.read()["mean_0"].to_pylist() == [i for i in range(7) for _ in range(2)]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
+def test_names_of_files_that_are_no_utf8_are_written(tmp_path, suffix):
+    names = ["ü.png", os.fsdecode(b"\xff\xfe.png")]
+    path = tmp_path / f"codes{suffix}"
+    with code_files.open_codes(path, code_files.Columns(1, has_names=True)) as write:
+        ones = np.ones((2, 1), np.float32)
+        write(code_files.Codes(ones, ones, np.zeros((2, 0), np.int32), names))
+    if suffix == ".npz":
+        assert read(path)["files"].tolist() == names
+        return
+    table = (pyarrow.csv.read_csv if suffix == ".csv" else pyarrow.parquet.read_table)(path)
+    assert table["file"].to_pylist() == ["ü.png", r"\udcff\udcfe.png"]

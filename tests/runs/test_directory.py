@@ -103,6 +103,11 @@ def test_a_file_is_refused(tmp_path):
     assert path.read_text() == "mine"
 
 
+def test_a_name_that_is_no_utf8_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"a workdir named in UTF-8; got '.*udcff'"):
+        check_directory(tmp_path / os.fsdecode(b"\xff"), BASE)
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_foreign_files_are_refused(overwrite, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
@@ -379,6 +384,18 @@ def test_prepare(workdir):
     )
     assert read_config(workdir) == json.loads(json.dumps(BASE))
     assert sorted(p.name for p in workdir.iterdir()) == [CONFIG, FLAGS]
+
+
+def test_flags_are_utf8_in_any_locale(tmp_path):
+    program = (
+        "import pathlib, sys; from betavae_jax.runs.directory import prepare_directory;"
+        "workdir, flag = sys.argv[1:];"
+        "prepare_directory(pathlib.Path(workdir), {}, {'workdir': flag}, overwrite=False)"
+    )
+    ascii_only = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", program, str(tmp_path), "w/ünï"]
+    subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, **ascii_only})
+    assert (tmp_path / FLAGS).read_text("utf-8") == "--workdir=w/ünï\n"
 
 
 def fill(folder):
