@@ -3,7 +3,9 @@
 import _thread
 import contextlib
 import gc
+import itertools
 import os
+import re
 import signal
 import sys
 import time
@@ -16,6 +18,7 @@ from absl import app, flags, logging
 
 from betavae_jax.checks import InputError
 from betavae_jax.memory import ran_out_of_memory
+from betavae_jax.runs.directory import CONFIG, FLAGS
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory; where one is made, under runs/.")
 DETERMINISTIC = flags.DEFINE_boolean(
@@ -114,12 +117,29 @@ def count_cores() -> int:
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
-        rest: list[str] = flags.FLAGS(argv)
+        rest: list[str] = flags.FLAGS(_with_workdirs(argv))
     except flags.Error as error:  # absl would print every flag and exit with 1
         _stop(EXIT_BAD_INPUT, str(error))
     except SystemExit:  # --help and its like have told what was asked, which absl ends with 1
         sys.exit(0)
     return rest
+
+
+def _with_workdirs(argv: Sequence[str]) -> list[str]:
+    """The arguments; after the flags of a run, the directory that they stand in.
+
+    A run that was moved or copied goes on where it is, not where it was made; a `--workdir` that
+    comes later goes before.
+    """
+    told: list[str] = []
+    for before, argument in itertools.pairwise(["", *argv]):
+        told.append(argument)
+        joined = f"{before}={argument}" if before.endswith("-flagfile") else argument
+        if named := re.fullmatch(r"--?flagfile=(.+)", joined):
+            workdir, file = os.path.split(os.path.expanduser(named[1].strip()))
+            if file == FLAGS and os.path.isfile(os.path.join(workdir, CONFIG)):
+                told.append(f"--workdir={workdir or os.curdir}")
+    return told
 
 
 def _code_of(number: int) -> int:

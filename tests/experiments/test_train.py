@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import train
+from experiments import cli, train
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = [
@@ -248,6 +248,31 @@ def test_the_flagfile_repeats_the_run(invoke, straight, tmp_path):
     code, _, errors = invoke(flagfile, f"--workdir={tmp_path / 'b'}")
     assert code == 0, errors
     assert digests(tmp_path / "b") == digests(straight)
+
+
+@pytest.mark.parametrize("spelling", ["--flagfile={}", "-flagfile={}", "--flagfile {}"])
+def test_a_directory_that_was_copied_goes_on_where_it_is(invoke, half, tmp_path, spelling):
+    workdir = pathlib.Path(shutil.copytree(half, tmp_path / "a"))
+    flags = workdir / "flags.txt"
+    flags.write_text(flags.read_text().replace("--workdir=a\n", f"--workdir={tmp_path / 'old'}\n"))
+    code, output, errors = invoke(*spelling.format(flags).split(" "))
+    assert code == 0, errors
+    assert output.startswith("finished already, at step 200")
+    assert f"--workdir={workdir}\n" in flags.read_text()  # from now on
+    assert not (tmp_path / "old").exists()
+
+
+def test_flags_that_stand_beside_no_run_say_its_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("flags.txt").write_text("--workdir=there\n")
+    assert cli._with_workdirs(["driver", "--flagfile=flags.txt"]) == [
+        "driver",
+        "--flagfile=flags.txt",
+    ]
+    pathlib.Path("config.json").touch()
+    here = ["driver", "--flagfile=flags.txt", "--workdir=."]
+    assert cli._with_workdirs(["driver", "--flagfile=flags.txt"]) == here
+    assert cli._with_workdirs(["driver", "--flagfile=config.json"])[2:] == []
 
 
 def test_another_configuration_is_refused(invoke, straight):
