@@ -1,6 +1,7 @@
 """Pictures in files: decoded, turned upright, laid on black, cut and resized."""
 
 import pathlib
+import stat
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -67,6 +68,8 @@ def decode(path: pathlib.Path, look: Look) -> np.ndarray:
     import PIL.Image
     import PIL.ImageOps
 
+    if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe is to wait for who writes to it
+        raise InputError(f"expected {path} to be a file; got a pipe, a socket or a device")
     mode = _MODES[look.channels]
     with PIL.Image.open(path, formats=_FORMATS) as image:
         # a JPEG is decoded at 1/2, 1/4 or 1/8, where that is still twice what is kept

@@ -284,6 +284,21 @@ def test_links_to_nowhere_and_other_formats_are_refused(tmp_path):
     refuse(tmp_path, "a.png to be whole and readable; got UnidentifiedImageError")
 
 
+def test_pipes_are_refused_and_not_waited_for(tmp_path, monkeypatch):
+    image = save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "z.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "z.png")
+    open_image = PIL.Image.open
+
+    def open_a_file(path, **settings):
+        assert path.is_file()  # to open a pipe would hang
+        return open_image(path, **settings)
+
+    monkeypatch.setattr(PIL.Image, "open", open_a_file)
+    refuse(tmp_path, r"link.png to be a file; got a pipe, a socket or a device \(skip_bad")
+    np.testing.assert_array_equal(images_of(tmp_path, skip_bad=True), [image])
+
+
 def test_folders_without_images_are_refused(tmp_path):
     refuse(None, "a folder of images; got none$")
     refuse(tmp_path / "nowhere", "got .*nowhere, which does not exist$")
