@@ -165,7 +165,11 @@ class BetaVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return np.asarray(self.representation_.encode(self._check_later(X)).mean)
 
     def inverse_transform(self, X: Any) -> np.ndarray:
-        """Decodes codes `[N, D]` to examples, shaped as those of `fit`; float32."""
+        """Decodes codes `[N, D]` to examples, shaped as those of `fit`.
+
+        Returns:
+          float32; float64 where examples were standardised, in their own units.
+        """
         check_is_fitted(self, "_carry")
         decoded = self.representation_.decode(check_array(X))
         return decoded.reshape(len(decoded), *self._given_shape)

@@ -79,7 +79,8 @@ class Representation:
           codes: `[D]` or `[N, D]`, finite numbers.
 
         Returns:
-          Images in [0, 1] or vectors, `[H, W, C]` or `[N, H, W, C]`, float32.
+          Images in [0, 1], `[H, W, C]` or `[N, H, W, C]`, float32; or vectors in the units of the
+          data set, float64 where they were standardised.
 
         Raises:
           InputError: If they are anything else.
@@ -247,7 +248,7 @@ class Representation:
     def _unscale(self, x: np.ndarray) -> np.ndarray:
         if self.scale is None:
             return x
-        return (x * self.scale.scale + self.scale.mean).astype(np.float32)
+        return np.asarray(x * self.scale.scale + self.scale.mean)
 
     def _apply(self, function: Callable[[Params, Any], Any], images: Any) -> Any:
         rows = check_examples(images, self.image_shape, self.scale)

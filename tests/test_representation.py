@@ -323,7 +323,7 @@ def test_a_run_that_failed_loads_with_a_warning(run_directory, tmp_path, caplog,
 @pytest.mark.parametrize("test_fraction", [0.0, 0.25])
 def test_vectors_come_and_go_in_their_own_units(tmp_path, train_run, test_fraction):
     rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(64, 5)) * [1, 10, 100, 0, 3] + [0, 5, -300, 8, 1]
+    vectors = rng.normal(size=(64, 5)) * [1, 10, 100, 0, 3] + [0, 5, -300, 8, 1.7e9]
     np.save(tmp_path / "vectors.npy", vectors)
     workdir = train_run(
         tmp_path / "run",
@@ -344,10 +344,11 @@ def test_vectors_come_and_go_in_their_own_units(tmp_path, train_run, test_fracti
     expected[3] = 1
     np.testing.assert_allclose(representation.scale.scale, expected, rtol=1e-5)
     rebuilt = representation.reconstruct(vectors)
-    assert rebuilt.shape == vectors.shape
+    assert (rebuilt.shape, rebuilt.dtype) == (vectors.shape, np.float64)
     error = np.sqrt(np.mean((rebuilt - vectors) ** 2, axis=0))
     assert np.sum(error < 0.8 * vectors.std(0)) >= 2  # two latents keep two features
     np.testing.assert_allclose(rebuilt[:, 3], 8, atol=0.5)
+    np.testing.assert_allclose(rebuilt[:, 4], 1.7e9, rtol=0, atol=12)  # float32 has steps of 128
     assert representation.encode(vectors[0]).mean.shape == (2,)
     with pytest.raises(InputError, match=r"shape \[5\], or a batch"):
         representation.encode(vectors[:, :4])
