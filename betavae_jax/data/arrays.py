@@ -16,12 +16,12 @@ from betavae_jax.data.files import (
     describe_member,
     open_hdf5,
     open_npz,
-    read_csv,
     read_idx,
     read_member,
     read_npy,
 )
 from betavae_jax.data.resident import Part, check_factors, check_images, make_splits
+from betavae_jax.data.tables import read_csv
 from betavae_jax.data.vectors import check_vectors, make_vector_splits
 from betavae_jax.types import Splits
 

@@ -1,14 +1,12 @@
-"""Reading files of arrays: NumPy's, HDF5, CSV and MNIST's idx, with every byte accounted for."""
+"""Reading files of arrays: NumPy's, HDF5 and MNIST's idx, with every byte accounted for."""
 
 import contextlib
-import csv
 import gzip
 import importlib
 import math
 import pathlib
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any, Literal, TextIO, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import IO, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -20,7 +18,6 @@ _UNSIGNED_BYTE = 0x08  # the only element type of an idx file that holds images 
 _LONGEST_IDX_HEADER = 4 + 4 * 255
 _GZIP = b"\x1f\x8b"
 _MAPPED_FROM = 1 << 30  # bytes of a .npy file that is mapped, not read
-_LABEL = "label"  # the column of a .csv file that is no feature
 
 
 @contextlib.contextmanager
@@ -215,61 +212,3 @@ def _idx_header(path: pathlib.Path, content: bytes) -> tuple[list[int], int]:
         )
     shape = [int(size) for size in np.frombuffer(content, ">u4", count=start[3], offset=4)]
     return shape, data_at
-
-
-def read_csv(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Reads a table of numbers with commas between, and its column `label`.
-
-    The first row is a header if nothing in it is a number, or one of its fields is `label`.
-
-    Returns:
-      `[N, F]` float64, and the labels `[N]`: float64 where all of them are numbers, else
-      text; None without such a column.
-
-    Raises:
-      InputError: a field is no number, the rows differ in length, or there are none.
-    """
-    texts: dict[str, int] = {}  # each label and its number, in order of appearance
-    with reading(path), path.open(encoding="utf-8-sig", newline="") as file:
-        header = _read_header(file)
-        if header.count(_LABEL) > 1:
-            raise InputError(f"expected one column named {_LABEL} in {path}; got several")
-        converters: dict[int | str, Callable[[str], Any]] = {}
-        if _LABEL in header:
-            column = header.index(_LABEL)
-            converters[column] = lambda text: texts.setdefault(text.strip(), len(texts))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a table without rows: refused below
-            table = np.loadtxt(
-                file, delimiter=",", comments=None, quotechar='"', converters=converters, ndmin=2
-            )
-    if table.size == 0:
-        raise InputError(f"expected at least one row of numbers in {path}; got none")
-    if header and len(header) != table.shape[1]:
-        raise InputError(
-            f"expected as many fields in the rows of {path} as in its header, {len(header)};"
-            f" got {table.shape[1]}"
-        )
-    if not converters:
-        return table, None
-    names = np.array(list(texts))
-    labels = names.astype(np.float64) if all(map(_is_number, texts)) else names
-    return np.delete(table, column, axis=1), labels[table[:, column].astype(np.int64)]
-
-
-def _read_header(file: TextIO) -> list[str]:
-    """Reads the first row, in small letters, or nothing where it is no header."""
-    first = next((row for row in csv.reader(file) if row), [])
-    header = [field.strip().lower() for field in first]
-    if _LABEL in header or not any(map(_is_number, header)):
-        return header
-    file.seek(0)
-    return []
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
