@@ -30,8 +30,8 @@ def read_csv(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
       text; None without such a column.
 
     Raises:
-      InputError: a field is no number within float32, the rows differ in length, or there are
-        none.
+      InputError: a field is no number within float32, a label is missing, the rows differ in
+        length, or there are none.
     """
     texts: dict[str, int] = {}  # each label and its number, in order of appearance
     with _opened(path) as file:
@@ -57,6 +57,12 @@ def read_csv(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray | None]:
     if column is None:
         return table, None
     numbers = table[:, column].astype(np.int64)
+    if "" in texts:
+        row = np.argmax(numbers == texts[""])
+        raise InputError(
+            f"expected a {_LABEL} in every row of {path}; got none in row {row}, column {column},"
+            " counted from 0"
+        )
     names = np.array(list(texts))
     labels = names.astype(np.float64) if all(map(_is_number, texts)) else names
     return np.delete(table, column, axis=1), labels[numbers]

@@ -237,6 +237,8 @@ def test_tables(tmp_path, text, labels, encoding):
         ("label\n1\n", r"one feature .*got \[1, 0\]"),
         ("a,label\n1,0.5\n", "whole numbers.*got fractions"),
         ("a,label\n1,-1\n", "counted from 0"),
+        ("a,label\n1,x\n2,\n3,y\n", "a label in every row .*; got none in row 1, column 1"),
+        ("label,a\n0,1\n1,2\n ,3\n", "a label in every row .*; got none in row 2, column 0"),
     ],
 )
 def test_tables_that_are_none_are_refused(tmp_path, text, expected):
