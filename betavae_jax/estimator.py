@@ -10,7 +10,7 @@ import numpy as np
 from betavae_jax.checks import LARGEST_COUNT, InputError
 from betavae_jax.data.vectors import check_vectors
 from betavae_jax.estimator_settings import check_same, run_settings
-from betavae_jax.examples import as_seen, scale_of, shape_of
+from betavae_jax.examples import as_array, as_seen, scale_of, shape_of
 from betavae_jax.in_memory import train_arrays
 from betavae_jax.representation import Representation
 from betavae_jax.runs.settings import AUTO, Settings, to_config
@@ -171,6 +171,8 @@ class BetaVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
           float32; float64 where examples were standardised, in their own units.
         """
         check_is_fitted(self, "_carry")
+        if isinstance(X, np.ma.MaskedArray):
+            X = as_array("codes", X)
         decoded = self.representation_.decode(check_array(X))
         return decoded.reshape(len(decoded), *self._given_shape)
 
@@ -259,6 +261,8 @@ class BetaVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Checks type and shape of examples, as scikit-learn does: `[N, F]`, `[N, H, W(, C)]`."""
         if not reset:
             check_is_fitted(self)
+        if isinstance(X, np.ma.MaskedArray):
+            X = as_array("X", X)  # refuses masks; scikit-learn reads what is under them
         is_images = (X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim) in (3, 4)
         if is_images:
             try:

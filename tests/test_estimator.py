@@ -291,6 +291,20 @@ def test_other_shapes_than_those_fitted_are_refused(vectors, images):
         fitted.inverse_transform(np.zeros((1, 3)))
 
 
+def test_masked_values_are_refused(vectors, images):
+    fitted = tiny(num_steps=1).fit(np.ma.masked_array(vectors))  # nothing in it is masked
+    calls = {
+        "X": (tiny().fit, fitted.partial_fit, fitted.transform, fitted.score),
+        "codes": (fitted.inverse_transform,),
+    }
+    for what, functions in calls.items():
+        for function in functions:
+            with pytest.raises(InputError, match=f"expected {what} .* numbers; got masked values"):
+                function(np.ma.masked_greater(vectors, 1))
+    with pytest.raises(InputError, match="got masked values"):
+        tiny().fit(np.ma.masked_greater(images, 0.5))
+
+
 def test_weights_are_refused_with_the_reason(vectors):
     weights = np.ones(30)
     for method in ("fit", "partial_fit", "fit_transform"):
