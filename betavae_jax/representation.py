@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -278,7 +277,7 @@ def load(workdir: str | os.PathLike[str], run: int = 0) -> Representation:
         such run.
       CheckpointError: If no checkpoint can be read.
     """
-    read = read_run(pathlib.Path(workdir), run)
+    read = read_run(workdir, run)
     return Representation(
         config=read.config,
         results=read.results,

@@ -1,6 +1,7 @@
 """A trained population, or one run of it, back from its run directory."""
 
 import logging
+import os
 import pathlib
 from typing import Any, NamedTuple
 
@@ -82,7 +83,7 @@ def load_population(workdir: pathlib.Path) -> Population:
     return Population(experiment, program, place_runs(carry, program.devices), step)
 
 
-def read_run(workdir: pathlib.Path, run: int) -> Run:
+def read_run(workdir: str | os.PathLike[str], run: int) -> Run:
     """Reads one run of a directory from its latest whole checkpoint; loads no data.
 
     Nothing is written and no lock is needed: the directory may be in training.
@@ -99,6 +100,9 @@ def read_run(workdir: pathlib.Path, run: int) -> Run:
         such run.
       CheckpointError: If no checkpoint can be read, or it is of another program.
     """
+    if not isinstance(workdir, (str, os.PathLike)):
+        raise InputError(f"expected workdir to be a path; got {workdir!r}")
+    workdir = pathlib.Path(workdir)
     config = read_config(workdir)
     settings = from_config(config, workdir)
     if "x_shape" not in config["program"]:

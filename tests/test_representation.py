@@ -489,6 +489,9 @@ def test_what_is_no_run_is_refused(run_directory, tmp_path):
         bv.load(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"a run directory; .*config.json is missing"):
         bv.load(run_directory / "config.json")
+    for path in (None, 3, b"run"):
+        with pytest.raises(InputError, match=f"workdir to be a path; got {path!r}"):
+            bv.load(path)
     for run in (2, -1, "0", True):
         with pytest.raises(InputError, match=rf"0 to 1; got {run!r}"):
             bv.load(run_directory, run)
