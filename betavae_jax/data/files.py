@@ -93,10 +93,19 @@ def read_member(path: pathlib.Path, archive: Archive, name: str) -> np.ndarray:
     """Reads an array of an open `.npz` or `.h5` file.
 
     Raises:
-      InputError: the array is damaged, or holds pickled objects.
+      InputError: the array is damaged or empty, holds pickled objects, or is a group of arrays.
     """
     with reading(path):
-        return np.asarray(archive[name])
+        member = archive[name]
+        if getattr(member, "shape", None) is None:  # NumPy would take the names in a group
+            got = f"a group of {_listed(member)}" if isinstance(member, Mapping) else "no data"
+            raise InputError(f"expected {name} in {path} to be an array; got {got}")
+        return np.asarray(member)
+
+
+def _listed(group: Mapping[str, Any]) -> str:
+    names = sorted(group)
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def describe_member(path: pathlib.Path, archive: Archive, name: str) -> tuple[str, list[int]]:

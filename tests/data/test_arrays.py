@@ -267,7 +267,10 @@ def test_values_in_hdf5_become_indices_over_both_splits(tmp_path):
         ({"images": BYTES, "labels": np.zeros((6, 1, 1))}, r"got \[6, 1, 1\]"),
         ({"images": BYTES, "labels": np.arange(6) - 1}, "counted from 0"),
         ({"images": BYTES * 1.0}, "rescale"),
-        ({"images/deeper": BYTES}, "got"),
+        ({"images/b": BYTES, "images/a": 1}, "images in .* to be an array; got a group of a, b$"),
+        ({"images": BYTES, "labels/a": LABELS}, "labels in .* to be an array; got a group of a$"),
+        ({f"images/{i}": 0 for i in range(10)}, "got a group of 0, 1, .*, 7 and 2 more$"),
+        ({"images": h5py.Empty("f4")}, "images in .* to be an array; got no data$"),
         ({}, "got no such arrays"),
     ],
 )
