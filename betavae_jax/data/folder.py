@@ -21,7 +21,7 @@ from betavae_jax.types import FactorSpace, Splits
 
 _LOGGER = logging.getLogger(__name__)
 
-_DECODER = 1  # changes whenever the same file gives other pixels; the cache asks
+_DECODER = 2  # changes whenever the same file gives other pixels; the cache asks
 _SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 _CHUNK = 64  # images that a thread decodes before it reports
 _SILENT_UP_TO = 5000  # images that are decoded before a progress bar is of use

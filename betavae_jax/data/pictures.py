@@ -104,6 +104,11 @@ def _pad(image: "PIL.Image.Image", size: int) -> "PIL.Image.Image":
     import PIL.Image
     import PIL.ImageOps
 
+    longer = max(image.size)
+    shape = [round(n / longer * size) for n in image.size]
+    if min(shape) == 0:  # a side that PIL would round to nothing keeps a pixel
+        width, height = (max(1, n) for n in shape)
+        image = image.resize((width, height), PIL.Image.Resampling.BICUBIC)
     return PIL.ImageOps.pad(image, (size, size), PIL.Image.Resampling.BICUBIC)
 
 

@@ -111,6 +111,17 @@ def test_crop_keeps_the_middle_and_pad_the_whole(tmp_path, size):
     assert not padded.any()
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize("size", [(1, 4000), (4000, 1), (1, 32), (9, 1000)])
+def test_padding_leaves_a_line_of_the_thinnest(tmp_path, size, suffix):
+    save(tmp_path / f"a{suffix}", np.full((*size, 3), 200, np.uint8))
+    [padded] = images_of(tmp_path, image_fit="pad")
+    lines = padded if size[0] < size[1] else padded.swapaxes(0, 1)
+    bright = lines.any((1, 2))
+    assert bright.sum() == 1
+    np.testing.assert_allclose(lines[bright], 200, atol=1)
+
+
 @pytest.mark.parametrize("image_fit", ["crop", "pad"])
 def test_a_large_jpeg_is_drafted_without_harm(tmp_path, image_fit):
     """Decoding at a fraction of the size differs from decoding whole by a few grey levels."""
