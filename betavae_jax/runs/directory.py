@@ -50,9 +50,11 @@ def check_directory(
         that the bits of an uninterrupted run are not promised.
     """
     try:
-        os.fsencode(workdir).decode("utf-8")  # files of the directory name it
-    except UnicodeDecodeError:
-        raise InputError(f"expected a workdir named in UTF-8; got {str(workdir)!r}") from None
+        str(workdir).encode("utf-8")  # Orbax takes no surrogates, which stand for other bytes
+    except UnicodeEncodeError:
+        raise InputError(
+            f"expected a workdir named in UTF-8, the locale's encoding too; got {str(workdir)!r}"
+        ) from None
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"expected workdir {workdir} to be a directory; it is a file")
     entries = sorted(p.name for p in workdir.iterdir()) if workdir.exists() else []
