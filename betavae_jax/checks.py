@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 LARGEST_NUMBER = (2 - 2**-23) * 2.0**127  # of float32, in which programs compute
+SMALLEST_NUMBER = 2.0**-126  # above 0, of float32 likewise: a smaller one counts as 0
 LARGEST_COUNT = 2**31 - 1  # of int32, in which steps, rows and seeds are counted
 
 
@@ -89,14 +90,22 @@ def check_at_least(
     """Raises InputError unless `value` is a number (a whole one) from `minimum` to `most`."""
     is_kind, kind = _KINDS[int if integer else float]
     if not is_kind(value) or not minimum <= value <= LARGEST_NUMBER:
-        raise InputError(f"expected {what} to be {kind} of at least {minimum}; got {value!r}")
+        got = _with_range(value)
+        raise InputError(f"expected {what} to be {kind} of at least {minimum}; got {got}")
     _check_most(what, value, most)
 
 
 def check_positive(what: str, value: Any) -> None:
-    """Raises InputError unless `value` is a finite number above zero."""
-    if not is_number(value) or not 0 < value <= LARGEST_NUMBER:
-        raise InputError(f"expected {what} to be a number above 0; got {value!r}")
+    """Raises InputError unless `value` is a number above zero that float32 has."""
+    if not is_number(value) or not SMALLEST_NUMBER <= value <= LARGEST_NUMBER:
+        raise InputError(f"expected {what} to be a number above 0; got {_with_range(value)}")
+
+
+def _with_range(value: Any) -> str:
+    """A value in words; the range, where it is a number outside float32's."""
+    is_outside = is_number(value) and value > 0 and not SMALLEST_NUMBER <= value <= LARGEST_NUMBER
+    of_float32 = f"{SMALLEST_NUMBER:.2g} to {LARGEST_NUMBER:.2g}"
+    return f"{value!r}, outside float32's {of_float32}" if is_outside else repr(value)
 
 
 def check_count(what: str, value: Any, minimum: int = 1) -> None:

@@ -23,6 +23,7 @@ CONFIG, FLAGS, LOG, RESULTS = "config.json", "flags.txt", "metrics.jsonl", "resu
 CHECKPOINTS, FIGURES, REPORT = "checkpoints", "figures", "report.html"
 TENSORBOARD = "tensorboard"
 _LOCK = ".lock"
+_STUDY = "study.json"  # a study has run directories in a folder
 _OURS = (CONFIG, FLAGS, LOG, RESULTS, CHECKPOINTS, FIGURES, REPORT, TENSORBOARD)
 _SECONDS_A_TRY = 0.1  # to take a lock
 _SECONDS_SILENT = 3.0  # of waiting for one
@@ -113,9 +114,15 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
         workdir / CONFIG,
         FORMAT,
         version_of,
-        place="a run directory",
+        place=f"a run directory{_such_as(workdir)}",
         content="be the configuration of a run",
     )
+
+
+def _such_as(workdir: pathlib.Path) -> str:
+    """Of a study: a run directory in it, in words."""
+    found = sorted(workdir.glob(f"*/*/{CONFIG}")) if (workdir / _STUDY).exists() else []
+    return f", such as {found[0].parent} of this study" if found else ""
 
 
 def read_results(workdir: pathlib.Path) -> dict[str, Any] | None:

@@ -124,6 +124,8 @@ def make_study(asked: Mapping[str, Any], given: Mapping[str, Any] | None = None)
     merged = {**asked, **given}
     shared, first = _shared(asked), _shared(given)
     sweeps = merged.get("sweep", [])
+    if isinstance(sweeps, Mapping):
+        raise InputError("expected sweep to be a list of tables, in TOML [[sweep]]; got one table")
     if not isinstance(sweeps, Sequence) or isinstance(sweeps, str) or not sweeps:
         raise InputError("expected a study of one sweep or more; got none")
     settings = tuple(_sweep(sweep, shared, first) for sweep in sweeps)

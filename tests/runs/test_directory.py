@@ -5,6 +5,7 @@ import copy
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -197,6 +198,19 @@ def test_a_missing_configuration(tmp_path):
         read_config(tmp_path)
     with pytest.raises(InputError, match="is missing"):
         read_config(tmp_path / "nowhere")
+
+
+def test_a_study_is_no_run_directory_and_one_in_it_is_named(workdir):
+    study = workdir.parent / "study"
+    for name in ("packs/001", "packs/000"):
+        shutil.copytree(workdir, study / name)
+    with pytest.raises(InputError, match="expected a run directory; "):
+        read_config(study)
+    (study / "study.json").write_text("{}")
+    with pytest.raises(
+        InputError, match=r"directory, such as \S+/packs/000 of this study; .* is mis"
+    ):
+        read_config(study)
 
 
 def test_a_newer_format_is_refused(workdir):

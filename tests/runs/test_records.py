@@ -71,6 +71,20 @@ def test_write_json_is_whole_or_not_at_all(tmp_path, monkeypatch):
     assert json.loads(path.read_text()) == {"old": True}
 
 
+def test_what_does_not_fit_a_disk_is_named(tmp_path):
+    full = pathlib.Path("/dev/full")
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        records.append_log(full, [{"step": 1}])
+    path = tmp_path / "results.json"
+    with (
+        pytest.raises(OSError, match=r"No space left on device: '.*/results.json'"),
+        records.replacing(path),
+    ):
+        full.write_text("more")
+    with pytest.raises(OSError, match="no number"), records.replacing(path):
+        raise OSError("no number")
+
+
 def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
     """Else a node that is lost just then leaves the name, and no bytes."""
     path = tmp_path / "results.json"

@@ -162,6 +162,7 @@ def test_metrics_follow_the_data(make_experiment):
 BAD = [
     ({}, "one sweep or more; got none"),
     ({"sweep": []}, "one sweep or more"),
+    ({"sweep": {"objective": "vae"}}, r"list of tables, in TOML \[\[sweep\]\]; got one table"),
     ({"sweep": ["vae"]}, "each sweep to be a table; got 'vae'"),
     ({"sweep": [{}]}, "expected objective to be one of"),
     ({"sweep": [{"objective": "gan"}]}, "got 'gan'"),
