@@ -37,14 +37,16 @@ EXIT_TROUBLE = 1
 EXIT_BAD_INPUT = 2
 EXIT_TERMINATED = 75  # come back: the same command goes on
 EXIT_INTERRUPTED = 130
+EXIT_UNHEARD = 141  # whom we print to has gone, such as `head`
 
 
 def run(main: Callable[[], int]) -> NoReturn:
     """Runs a driver and exits with what it returns.
 
     A flag or a setting that is refused, and memory that runs out, end in one line and exit code 2,
-    trouble with files in one line and 1; SIGTERM ends in 75 and Ctrl-C in 130, within seconds
-    wherever nobody listens (`fit` does, and saves first); anything else is a defect and keeps its
+    trouble with files in one line and 1, a reader of what we print that has gone in 141; SIGTERM
+    ends in 75 and Ctrl-C in 130, within seconds wherever nobody listens (`fit` does, and saves
+    first); anything else is a defect and keeps its
     traceback.
 
     Args:
@@ -52,6 +54,7 @@ def run(main: Callable[[], int]) -> NoReturn:
     """
 
     def guarded(argv: Sequence[str]) -> None:
+        _open_closed_streams()
         for number in _SIGNALS:
             signal.signal(number, _end)
         _use_every_core()
@@ -61,10 +64,11 @@ def run(main: Callable[[], int]) -> NoReturn:
             if len(argv) > 1:
                 raise InputError(f"expected flags, --name=value; got {argv[1]!r}")
             code = main()
+            sys.stdout.flush()
         except InputError as error:
             _stop(EXIT_BAD_INPUT, str(error))
         except OSError as error:
-            _stop(EXIT_TROUBLE, str(error))
+            _stop_in_trouble(error)
         except jax.errors.JaxRuntimeError as error:
             if not ran_out_of_memory(error):
                 raise
@@ -94,6 +98,18 @@ def exclude_nondeterministic_operations() -> None:
     asked, given = "--xla_gpu_deterministic_ops=true", os.environ.get("XLA_FLAGS", "")
     if not given.endswith(asked):  # once: these flags name the programs that are kept on disk
         os.environ["XLA_FLAGS"] = f"{given} {asked}".strip()
+
+
+def _open_closed_streams() -> None:
+    """Gives the standard streams that a daemon has closed nothing to read and nowhere to write.
+
+    A file opened later would take their place, and what is printed would be written to it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)  # as such a stream is
+    os.close(descriptor)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _use_every_core() -> None:
@@ -190,6 +206,17 @@ def _drops_exceptions(frame: FrameType | None) -> bool:
 def _say_exhausted(error: Exception) -> str:
     said, helps = str(error).partition("\n")[0], "; ".join(getattr(error, "__notes__", ()))
     return f"expected memory to hold what is computed; got {said}{helps and f' ({helps})'}"
+
+
+def _stop_in_trouble(error: OSError) -> NoReturn:
+    """Ends in one line; in none where whom we print to has gone."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else it fails once more at exit
+    if isinstance(error, BrokenPipeError):
+        sys.exit(EXIT_UNHEARD)
+    _stop(EXIT_TROUBLE, str(error))
 
 
 def _stop(code: int, message: str) -> NoReturn:

@@ -11,6 +11,7 @@ import pytest
 
 from experiments import cli
 
+ROOT = str(cli.__file__).removesuffix("experiments/cli.py")
 DRIVER = """
 import jax
 from experiments import cli
@@ -80,6 +81,48 @@ def test_the_same_bits_are_asked_for_once(monkeypatch, given, expected):
     assert os.environ["XLA_FLAGS"] == given
 
 
+# Results are written, then printed: at once, or as the process ends.
+PRINTING = """
+import pathlib, sys
+from experiments import cli
+
+def main():
+    pathlib.Path("results").write_text("whole")
+    print("a line")
+    print("another", file=sys.stderr)
+    return 0
+
+cli.run(main)
+"""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("streams", "code"),
+    [
+        (">&-", 0),
+        ("2>&-", 0),
+        (">&- 2>&- <&-", 0),
+        ("| exec true", 141),  # as of any program whose reader has gone
+        (">/dev/full", 1),
+    ],
+)
+def test_who_cannot_print_has_its_results_all_the_same(tmp_path, streams, code, unbuffered):
+    done = subprocess.run(
+        ["bash", "-c", f'(sleep 0.3; exec "$0" -c "$1") {streams}; exit ${{PIPESTATUS[0]}}',
+         sys.executable, PRINTING],
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=ROOT, PYTHONUNBUFFERED=unbuffered),
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["results"]
+    assert (tmp_path / "results").read_text() == "whole"
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
 # Busy with something, in a folder that is to be cleaned up; arguments: with what, seconds for it.
 BUSY = """
 import gc, sys, tempfile, threading, time, weakref
@@ -135,7 +178,7 @@ def busy(tmp_path):
         process = subprocess.Popen(
             command,
             cwd=tmp_path,
-            env=environment(PYTHONPATH=str(cli.__file__).removesuffix("experiments/cli.py")),
+            env=environment(PYTHONPATH=ROOT),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
