@@ -11,11 +11,19 @@ EXTRAS_cpu  := dev
 EXTRAS_cuda := dev,cuda
 EXTRAS      := $(EXTRAS_$(JAX))
 
-# Each variable becomes a flag only if it is given.
-FLAGS = $(if $(DATASET),--dataset=$(DATASET)) $(if $(DATA_DIR),--data_dir=$(DATA_DIR)) \
-        $(if $(OBJECTIVE),--objective=$(OBJECTIVE)) $(if $(BETA),--beta=$(BETA)) \
-        $(if $(SEED),--seed=$(SEED)) $(if $(STEPS),--num_steps=$(STEPS)) \
-        $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
+# What becomes flags. Names as usual as these stand in many environments: only the command line counts.
+GIVEN := DATASET DATA_DIR OBJECTIVE BETA SEED STEPS WORKDIR STUDY ARGS
+$(foreach name,$(GIVEN),$(if $(filter environment%,$(origin $(name))),\
+  $(warning ignoring $(name) of the environment: make TARGET $(name)=... gives it)$(eval override $(name) :=)))
+
+# Each variable becomes a flag only if it is given; one that a target does not take is refused.
+flag  = $(if $($1),--$2='$(subst ','\'',$($1))')
+takes = $(if $(word 2,$(MAKECMDGOALS)),,$(foreach name,$(filter-out $1,$(GIVEN)),$(if $($(name)),\
+        $(error expected make $@ with $(strip $1) alone; got $(name)))))
+FLAGS = $(call flag,DATASET,dataset) $(call flag,DATA_DIR,data_dir) \
+        $(call flag,OBJECTIVE,objective) $(call flag,BETA,beta) \
+        $(call flag,SEED,seed) $(call flag,STEPS,num_steps) \
+        $(call flag,WORKDIR,workdir) $(ARGS)
 
 .PHONY: help install train sweep whitedot evaluate report test test-slow check lint format types benchmark docs docs-serve wheel-check gpu-compile clean
 .DEFAULT_GOAL := help
@@ -40,16 +48,16 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 train: install  ## train; the same command again goes on (BETA=4, or a list)
-	$(BIN)/python -m experiments.train $(FLAGS)
+	$(call takes,$(filter-out STUDY,$(GIVEN)))$(BIN)/python -m experiments.train $(FLAGS)
 
 sweep: install  ## train a study: STUDY=study.toml or a name; WORKDIR=runs/NAME goes on with it
-	$(BIN)/python -m experiments.sweep $(if $(STUDY),--study=$(STUDY)) $(FLAGS)
+	$(BIN)/python -m experiments.sweep $(call flag,STUDY,study) $(FLAGS)
 
 evaluate: install  ## score the runs of a directory (WORKDIR=runs/NAME ARGS=--metrics=all)
-	$(BIN)/python -m experiments.evaluate $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
+	$(call takes,WORKDIR ARGS)$(BIN)/python -m experiments.evaluate $(call flag,WORKDIR,workdir) $(ARGS)
 
 report: install  ## write the page of a run directory again (WORKDIR=runs/NAME)
-	$(BIN)/python -m experiments.report $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
+	$(call takes,WORKDIR ARGS)$(BIN)/python -m experiments.report $(call flag,WORKDIR,workdir) $(ARGS)
 
 test: install  ## run the tests
 	$(BIN)/python -m pytest
@@ -71,10 +79,10 @@ format: install  ## apply the linters' corrections
 	$(BIN)/ruff format .
 
 whitedot: install  ## a plain VAE beside a β-VAE on the white dot, over seeds
-	$(BIN)/python -m experiments.whitedot $(if $(WORKDIR),--workdir=$(WORKDIR)) $(ARGS)
+	$(call takes,WORKDIR ARGS)$(BIN)/python -m experiments.whitedot $(call flag,WORKDIR,workdir) $(ARGS)
 
 benchmark: install  ## measure speed, as ratios within one run (ARGS=--peer=torch)
-	$(BIN)/python -m experiments.benchmark $(ARGS)
+	$(call takes,ARGS)$(BIN)/python -m experiments.benchmark $(ARGS)
 
 docs: install  ## build the site of docs/ in site/, warnings being errors
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
