@@ -167,7 +167,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
     An exception has temporary files and processes of our own cleaned up. Where it is lost all the
     same, or a thread keeps the process from ending, it ends without after a few seconds, as at a
-    second signal.
+    second signal. It begins when the interpreter is back from native code, such as a compilation.
     """
     code = _code_of(number)
     for each in _SIGNALS:
