@@ -171,9 +171,7 @@ class BetaVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
           float32; float64 where examples were standardised, in their own units.
         """
         check_is_fitted(self, "_carry")
-        if isinstance(X, np.ma.MaskedArray):
-            X = as_array("codes", X)
-        decoded = self.representation_.decode(check_array(X))
+        decoded = self.representation_.decode(check_array(_known("codes", X)))
         return decoded.reshape(len(decoded), *self._given_shape)
 
     def score_samples(self, X: Any) -> np.ndarray:
@@ -261,8 +259,7 @@ class BetaVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Checks type and shape of examples, as scikit-learn does: `[N, F]`, `[N, H, W(, C)]`."""
         if not reset:
             check_is_fitted(self)
-        if isinstance(X, np.ma.MaskedArray):
-            X = as_array("X", X)  # refuses masks; scikit-learn reads what is under them
+        X = _known("X", X)
         is_images = (X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim) in (3, 4)
         if is_images:
             try:
@@ -293,3 +290,9 @@ class BetaVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             return x.reshape(len(x), *self.x_shape_)
         seen = as_seen(x, None, self._binary)
         return seen / np.float32(255) if seen.dtype == np.uint8 else seen
+
+
+def _known(what: str, X: Any) -> Any:
+    """What scikit-learn knows: bfloat16 as float32, and no masks, under which it would read."""
+    is_bfloat16 = getattr(getattr(X, "dtype", None), "name", "") == "bfloat16"
+    return as_array(what, X) if is_bfloat16 or isinstance(X, np.ma.MaskedArray) else X

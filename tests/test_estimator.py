@@ -4,6 +4,7 @@ import pickle
 import signal
 import warnings
 
+import jax.numpy as jnp
 import joblib
 import numpy as np
 import pytest
@@ -303,6 +304,18 @@ def test_masked_values_are_refused(vectors, images):
                 function(np.ma.masked_greater(vectors, 1))
     with pytest.raises(InputError, match="got masked values"):
         tiny().fit(np.ma.masked_greater(images, 0.5))
+
+
+@pytest.mark.parametrize("kind", ["vectors", "images"])
+def test_bfloat16_is_a_float(kind, request):
+    given = jnp.asarray(request.getfixturevalue(kind), jnp.bfloat16)
+    plain = np.asarray(given, np.float32)
+    fitted, expected = tiny(num_steps=1).fit(given), tiny(num_steps=1).fit(plain)
+    codes = fitted.transform(given)
+    np.testing.assert_array_equal(codes, expected.transform(plain))
+    halved = jnp.asarray(codes, jnp.bfloat16)
+    decoded = expected.inverse_transform(np.asarray(halved, np.float32))
+    np.testing.assert_array_equal(fitted.inverse_transform(halved), decoded)
 
 
 def test_weights_are_refused_with_the_reason(vectors):
