@@ -52,7 +52,7 @@ class Rows(NamedTuple):
     def prepare(self, batch: np.ndarray, scale: Scale | None) -> np.ndarray:
         """Turns some of the values into what the model sees, float32."""
         if scale is not None:
-            return ((batch - scale.mean) / scale.scale).astype(np.float32)
+            return scale.standardize(batch).astype(np.float32)
         x = batch.astype(np.float32, copy=False)
         return x / np.float32(self.divisor) if batch.dtype == np.uint8 else x
 
@@ -156,7 +156,7 @@ def as_seen(x: np.ndarray, scale: Scale | None, binary: bool) -> np.ndarray:
     """
     if scale is not None:
         values = x.reshape(len(x), *shape_of(x))
-        return np.asarray((values - scale.mean) / scale.scale, np.float32)
+        return scale.standardize(values).astype(np.float32)
     if binary and x.dtype == np.uint8:
         if x.max() > 1:
             raise InputError(f"expected bytes of 0 and 1, as before; got {x.max()}")

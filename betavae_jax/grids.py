@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from betavae_jax.types import Dataset
+from betavae_jax.types import Dataset, FactorSpace
 
 _ROWS_AT_ONCE = 65_536
 
@@ -21,6 +21,11 @@ def grid_strides(sizes: Sequence[int]) -> np.ndarray:
       `[K]` int32; a row is Σ_k value_k · stride_k.
     """
     return np.cumprod([1, *sizes[:0:-1]])[::-1].astype(np.int32)
+
+
+def varying_factors(space: FactorSpace | None) -> np.ndarray:
+    """The factors that have more than one value, by number `[K]`."""
+    return np.flatnonzero(np.asarray(space.sizes if space else ()) > 1)
 
 
 def all_factors(data: Dataset) -> np.ndarray:

@@ -245,9 +245,7 @@ class Representation:
         return np.asarray(mean)
 
     def _unscale(self, x: np.ndarray) -> np.ndarray:
-        if self.scale is None:
-            return x
-        return np.asarray(x * self.scale.scale + self.scale.mean)
+        return x if self.scale is None else self.scale.restore(x)
 
     def _apply(self, function: Callable[[Params, Any], Any], images: Any) -> Any:
         rows = check_examples(images, self.image_shape, self.scale)

@@ -62,10 +62,18 @@ def draw_uniformly(arrays: Arrays, key: Array, shape: Shape, num_examples: int) 
 
 
 class Scale(NamedTuple):
-    """How examples were standardised; `x * scale + mean` has their own units again."""
+    """How examples were standardised."""
 
     mean: np.ndarray  # [F] of vectors, [C] of images
     scale: np.ndarray  # likewise
+
+    def standardize(self, values: np.ndarray) -> np.ndarray:
+        """Brings examples `[..., F]` to mean 0 and scale 1."""
+        return (values - self.mean) / self.scale
+
+    def restore(self, x: np.ndarray) -> np.ndarray:
+        """Gives standardised examples their own units again."""
+        return x * self.scale + self.mean
 
 
 class Dataset(NamedTuple):

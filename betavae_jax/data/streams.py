@@ -224,7 +224,7 @@ def _stream_dataset(dataset: Dataset, source: str) -> Stream:
                 x = gather(placed, rows, jax.random.key(0))
                 factors = np.asarray(factors_of(placed, rows))
             if dataset.scale is not None:
-                x = np.asarray(x) * dataset.scale.scale + dataset.scale.mean
+                x = dataset.scale.restore(np.asarray(x))
             yield Chunk(x, factors, [])
 
     names = () if dataset.space is None else dataset.space.names

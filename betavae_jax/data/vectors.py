@@ -81,7 +81,7 @@ def restandardize(data: Dataset, rows: np.ndarray) -> Dataset:
     vectors = _standardize(data.arrays.vectors, change, "the set")
     return data._replace(
         arrays=data.arrays._replace(vectors=vectors),
-        scale=Scale(before.mean + mean * before.scale, before.scale * change.scale),
+        scale=Scale(before.restore(mean), before.scale * change.scale),
     )
 
 
@@ -89,7 +89,7 @@ def _standardize(values: np.ndarray, scale: Scale, source: str) -> np.ndarray:
     vectors = np.empty(values.shape, np.float32)
     for rows in _blocks(values):
         with np.errstate(over="ignore"):  # the check below names the file
-            vectors[rows] = (values[rows] - scale.mean) / scale.scale
+            vectors[rows] = scale.standardize(values[rows])
     if not np.isfinite([vectors.min(), vectors.max()]).all():
         raise InputError(
             f"expected values within 1e38 standard deviations of the training part in"

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from betavae_jax.codes import encode_rows, fetch_factors, fixed_rows, make_bound
+from betavae_jax.grids import varying_factors
 from betavae_jax.metrics.alignment import axis_alignment
 from betavae_jax.population import replicate, take_runs
 from betavae_jax.runs.leaves import sha256_of_tree
@@ -85,7 +86,7 @@ def _align(
     """Axis alignment of each run, where the factors are known and ordered (a full grid)."""
     runs = len(experiment.runs.seed)
     space = data.space
-    varying = np.flatnonzero(np.asarray(space.sizes if space else ()) > 1)
+    varying = varying_factors(space)
     most = experiment.settings.num_latents
     if space is None or not space.full_grid or not 0 < len(varying) <= most:
         return [{} for _ in range(runs)]

@@ -155,7 +155,7 @@ def _vectors(x: Any, representation: Representation) -> np.ndarray:
     """Vectors as the run's own were standardised."""
     values, scale = np.asarray(x), representation.scale
     if scale is not None:
-        values = (values - scale.mean) / scale.scale
+        values = scale.standardize(values)
     return values.astype(np.float32)
 
 

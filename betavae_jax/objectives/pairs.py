@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from betavae_jax.checks import InputError, check_at_least
-from betavae_jax.grids import all_factors, grid_strides, group_rows
+from betavae_jax.grids import all_factors, grid_strides, group_rows, varying_factors
 from betavae_jax.types import Array, Arrays, Dataset, Leaf, draw_uniformly
 
 
@@ -38,7 +38,7 @@ def prepare_pairs(data: Dataset, changed: int) -> Dataset:
     check_at_least("changed", changed, 0, integer=True)
     if data.space is None:
         raise InputError("expected a set with known factors, to pair examples; it has none")
-    names = [data.space.names[k] for k in _varying(data)]
+    names = [data.space.names[k] for k in varying_factors(data.space)]
     if len(names) < 2 or changed >= len(names):
         raise InputError(
             f"expected more factors than the {max(changed, 1)} that change in a pair; "
@@ -119,14 +119,9 @@ def draw_pairs(key: Array, batch_size: int, data: Dataset, changed: int) -> Arra
     return jnp.stack([first, second])
 
 
-def _varying(data: Dataset) -> np.ndarray:
-    """The factors that have more than one value, by number `[K]`."""
-    return np.flatnonzero(np.asarray(data.space.sizes if data.space else ()) > 1)
-
-
 def _most(data: Dataset) -> int:
     """K - 1: the most factors that may change in a pair."""
-    return max(len(_varying(data)) - 1, 0)
+    return max(len(varying_factors(data.space)) - 1, 0)
 
 
 def _vary(data: Dataset) -> Callable[[Array, Array, Array], Array]:
@@ -144,7 +139,7 @@ def _vary(data: Dataset) -> Callable[[Array, Array, Array], Array]:
             "expected a set with known factors that the device's memory holds whole, to pair"
             " examples; got another"
         )
-    varying = _varying(data)
+    varying = varying_factors(data.space)
     sizes = np.asarray(data.space.sizes, np.int32)[varying]
     strides = grid_strides(data.space.sizes)[varying]
 
@@ -158,6 +153,6 @@ def _vary(data: Dataset) -> Callable[[Array, Array, Array], Array]:
 
 def _group(data: Dataset) -> PairArrays:
     """Groups the examples of a set by all factors but each one in turn."""
-    factors = all_factors(data)[:, _varying(data)]
+    factors = all_factors(data)[:, varying_factors(data.space)]
     groups = [group_rows(np.delete(factors, k, axis=1)) for k in range(factors.shape[1])]
     return PairArrays(data.arrays, *(np.stack(leaves) for leaves in zip(*groups, strict=True)))
