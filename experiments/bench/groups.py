@@ -190,9 +190,9 @@ GPU = (
     ),
 )
 CPU = (
-    Group("rates", "Rates of this machine", _rates_cpu),
-    Group("one_run", "One run", _one_run_cpu, 5, 1.2),
-    Group("parts_1", "Parts of a step", lambda known: _parts(known, runs=1), 5, 0.5),
+    Group("rates", "Rates of this machine", _rates_cpu, share=15),
+    Group("one_run", "One run", _one_run_cpu, 5, 1.2, share=160),
+    Group("parts_1", "Parts of a step", lambda known: _parts(known, runs=1), 5, 0.5, share=50),
     Group(
         "scaling_in_turn",
         "Population scaling, V = 1",
@@ -205,6 +205,6 @@ CPU = (
         lambda known: _scaling(known, (1, 2, 4, 8, 16), vectorized=True),
         3,
     ),
-    Group("scan", "One run, beside Flax in a scan", _scan_cpu, 1),
+    Group("scan", "One run, beside Flax in a scan", _scan_cpu, 1, share=110),
 )
 SUITES = {"cpu": CPU, "gpu": GPU}

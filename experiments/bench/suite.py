@@ -16,7 +16,7 @@ from experiments.bench.measure import measure_group
 from experiments.bench.table import markdown, plot
 
 _BATCH_SIZE = 64
-_SHARE_OF_COMPILATION = 70.0  # beside those of the groups
+_SHARES_OF_COMPILATION = {"cpu": 20.0, "gpu": 70.0}  # beside those of the groups
 _SECONDS_A_CHUNK = 2.0  # of the host loop, for the share that its calls take
 
 
@@ -59,7 +59,7 @@ def run_suite(name: str, budget: float, output: pathlib.Path, only: list[str]) -
     known = figures["groups"]
     with_compilation = not only or "compilation" in only
     chosen = [g for g in SUITES[name] if not only or g.name in (*only, "rates")]
-    shares = [g.share for g in chosen] + [_SHARE_OF_COMPILATION] * with_compilation
+    shares = [g.share for g in chosen] + [_SHARES_OF_COMPILATION[name]] * with_compilation
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         # On a GPU two thirds of a compilation is trying kernels for each matrix product, and
         # the products of most groups are the same.

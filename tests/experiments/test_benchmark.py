@@ -197,7 +197,7 @@ def test_no_group_starves_those_after_it(sleepers, monkeypatch, tmp_path):
         groups.Group("after", "After", lambda known: {"quick": Entry("sleeper")}, 2, 0.01, share=1),
     )
     monkeypatch.setitem(suite.SUITES, "gpu", members)
-    monkeypatch.setattr(suite, "_SHARE_OF_COMPILATION", 1.0)
+    monkeypatch.setitem(suite._SHARES_OF_COMPILATION, "gpu", 1.0)
     left = lambda options, deadline: {"left": deadline - time.monotonic()}  # noqa: E731
     monkeypatch.setattr(suite, "measure_compilation", left)
     figures = suite.run_suite("gpu", 16.0, tmp_path / "figures.json", [])
