@@ -79,8 +79,8 @@ def fit_directory(
         )
     finally:
         feed.close()
-        events.close()
         checkpoints.close()
+        events.close()  # last: a full disk may have it fail
 
 
 def _hooks(

@@ -16,7 +16,7 @@ ACTIVE_NATS = 0.01  # a latent whose mean KL exceeds this is called active
 
 
 @contextlib.contextmanager
-def _naming(path: pathlib.Path) -> Iterator[None]:
+def naming(path: pathlib.Path) -> Iterator[None]:
     """Has what goes wrong with a file name it: an error of writing, as on a full disk, does not."""
     try:
         yield
@@ -30,7 +30,7 @@ def _naming(path: pathlib.Path) -> Iterator[None]:
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Writes a file whole or not at all: what is written to the path given takes its place."""
     beside = path.with_name(path.name + ".new")
-    with _naming(path):
+    with naming(path):
         yield beside
         with beside.open("rb") as written:
             os.fsync(written.fileno())  # else a node lost soon after may leave the name, no bytes
@@ -120,7 +120,7 @@ def log_lines(step: int, means: Terms) -> list[dict[str, Any]]:
 def append_log(path: pathlib.Path, lines: Sequence[Mapping[str, Any]]) -> None:
     """Appends lines to the log."""
     text = "".join(json.dumps(jsonable(line), allow_nan=False) + "\n" for line in lines)
-    with _naming(path), path.open("a") as file:
+    with naming(path), path.open("a") as file:
         file.write(text)
 
 

@@ -1,11 +1,18 @@
-"""TensorBoard events of a run directory, by tensorboardX."""
+"""TensorBoard events of a run directory, in the records of tensorboardX."""
 
+import contextlib
 import math
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from betavae_jax.runs.directory import FIGURES, TENSORBOARD
+from betavae_jax.runs.records import naming
+
+_Add: TypeAlias = Callable[[int, Sequence[Any]], None]  # (step, tensorboardX's summaries)
 
 
 class Events(NamedTuple):
@@ -29,27 +36,52 @@ def open_events(workdir: pathlib.Path, runs: int, *, purge_step: int | None = No
       purge_step: Events from this step on, of an earlier start, are to be forgotten; None at
         a first start.
     """
-    from tensorboardX import SummaryWriter
+    from tensorboardX.summary import scalar
 
-    writers = [
-        SummaryWriter(
-            str(workdir / TENSORBOARD / f"run{run:03d}"),
-            purge_step=purge_step,
-            write_to_disk=True,
-        )
-        for run in range(runs)
-    ]
+    opened = contextlib.ExitStack()
+    with contextlib.ExitStack() as failed:
+        failed.push(opened)
+        folders = [workdir / TENSORBOARD / f"run{run:03d}" for run in range(runs)]
+        files = [opened.enter_context(_open_file(folder, purge_step)) for folder in folders]
+        failed.pop_all()
 
     def scalars(lines: Sequence[Mapping[str, Any]]) -> None:
         for line in lines:
-            for name, value in _scalars(line).items():
-                writers[line["run"]].add_scalar(name, value, line["step"])
+            named = _scalars(line).items()
+            files[line["run"]](line["step"], [scalar(name, value) for name, value in named])
 
-    def close() -> None:
-        for writer in writers:
-            writer.close()
+    return Events(scalars, opened.close)
 
-    return Events(scalars, close)
+
+@contextlib.contextmanager
+def _open_file(folder: pathlib.Path, purge_step: int | None = None) -> Iterator[_Add]:
+    """Opens a new file of events in a folder.
+
+    Who adds some writes them: tensorboardX's own writers leave that to a thread, and once this
+    could not write, as on a full disk, the next to add one waits for ever.
+    """
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.record_writer import masked_crc32c
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}"
+    with naming(path), path.open("ab") as file:
+
+        def write(**content: Any) -> None:
+            data = Event(wall_time=time.time(), **content).SerializeToString()
+            for part in (struct.pack("<Q", len(data)), data):
+                file.write(part + struct.pack("<I", masked_crc32c(part)))
+
+        def add(step: int, summaries: Sequence[Any]) -> None:
+            with naming(path):
+                for summary in summaries:
+                    write(step=step, summary=summary)
+                file.flush()
+
+        write(file_version="brain.Event:2")
+        if purge_step is not None:
+            write(step=purge_step, session_log=SessionLog(status=SessionLog.START))
+        yield add
 
 
 def _scalars(line: Mapping[str, Any]) -> dict[str, float]:
@@ -74,13 +106,13 @@ def write_figures(workdir: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> N
     """
     import numpy as np
     import PIL.Image
-    from tensorboardX import SummaryWriter
+    from tensorboardX.summary import image as image_summary
 
     for row in rows:
         stem = f"run{row['run']:03d}"
-        with SummaryWriter(str(workdir / TENSORBOARD / stem)) as writer:
+        with _open_file(workdir / TENSORBOARD / stem) as add:
             for path in sorted((workdir / FIGURES).glob(f"{stem}_*.png")):
                 with PIL.Image.open(path) as image:
                     pixels = np.asarray(image.convert("RGB"))
                 name = path.stem.removeprefix(f"{stem}_")
-                writer.add_image(name, pixels, row["step"], dataformats="HWC")
+                add(row["step"], [image_summary(name, pixels, dataformats="HWC")])

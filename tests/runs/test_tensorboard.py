@@ -1,7 +1,9 @@
 """TensorBoard events, read back from their files."""
 
 import collections
+import socket
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -46,6 +48,29 @@ def test_scalars_go_to_their_run_and_group(tmp_path):
     second = scalars_of(tmp_path / "tensorboard" / "run001")
     assert second["train/loss"] == [(10, 7.0)]
     assert second["test/elbo"] == [(10, -9.0)]
+
+
+def test_what_is_logged_stands_in_the_file_at_once(tmp_path):
+    events = open_events(tmp_path, 1)
+    events.scalars([LINE])
+    assert scalars_of(tmp_path / "tensorboard" / "run000")["train/loss"] == [(10, 3.5)]
+    events.close()
+
+
+def test_a_full_disk_is_told_to_who_logs(tmp_path, monkeypatch):
+    """A thread that wrote in its place would end there, and who logs would wait for it for ever."""
+    monkeypatch.setattr(time, "time", lambda: 5.0)
+    monkeypatch.setattr(socket, "gethostname", lambda: "host")
+    folder = tmp_path / "tensorboard" / "run001"
+    folder.mkdir(parents=True)
+    (folder / "events.out.tfevents.5.host").symlink_to("/dev/full")
+    events = open_events(tmp_path, 2)
+    message = "No space left on device: '.*/run001/events.out.tfevents.5.host'"
+    with pytest.raises(OSError, match=message):
+        events.scalars([LINE, {**LINE, "run": 1}])
+    with pytest.raises(OSError, match=message):
+        events.close()
+    assert scalars_of(tmp_path / "tensorboard" / "run000")["train/loss"] == [(10, 3.5)]
 
 
 def test_numbers_that_are_not_finite_are_left_out(tmp_path):
