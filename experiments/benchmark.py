@@ -25,8 +25,11 @@ from experiments.bench.decoding import decoding_rate
 from experiments.bench.measure import measure_group
 from experiments.bench.suite import report_suite
 from experiments.bench.table import group_rows
+from experiments.path_flags import define_path, new_file
 
 _POPULATION = 4  # runs of the part of that name
+_SECONDS_ON_GPU = 440.0  # device time is dear
+_SECONDS_ON_CPU = 600.0  # seven minutes do on a quiet machine, and machines are rarely quiet
 PEERS = {
     "torch": {
         "PyTorch eager, NCHW": {},
@@ -46,9 +49,14 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Examples in a batch.", low
 _PRECISION = flags.DEFINE_string("precision", "float32", "Of ours: float32 or bf16.")
 _RUNS = flags.DEFINE_integer("runs", 1, "Runs of ours in one program.", lower_bound=1)
 _DECODE = flags.DEFINE_integer("decode", 0, "Instead: decode so many JPEGs of 200 pixels.")
-_OUTPUT = flags.DEFINE_string("output", None, "A JSON file for the figures.")
+_OUTPUT = define_path("output", None, "A JSON file for the figures.")
 _SUITE = flags.DEFINE_string("suite", None, "Instead: measure everything, cpu or gpu.")
-_BUDGET = flags.DEFINE_float("budget_s", 440.0, "Seconds that all may take.", lower_bound=1)
+_BUDGET = flags.DEFINE_float(
+    "budget_s",
+    None,
+    f"Seconds that all may take; {_SECONDS_ON_CPU:g}, of the GPU's suite {_SECONDS_ON_GPU:g}.",
+    lower_bound=1,
+)
 _GROUPS = flags.DEFINE_list("groups", [], "Groups of the suite; all by default.")
 
 
@@ -89,17 +97,18 @@ def main() -> int:
     for flag, known in ((_PEER, PEERS), (_PART, PARTS), (_OBJECTIVES, OBJECTIVES)):
         for name in flag.value:
             check_name(flag.name, name, known)
-    output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
+    output = new_file(_OUTPUT)
+    budget = _BUDGET.value or (_SECONDS_ON_GPU if _SUITE.value == "gpu" else _SECONDS_ON_CPU)
     if _SUITE.value:
         output = output or pathlib.Path(f"benchmark_{_SUITE.value}.json")
-        report_suite(_SUITE.value, _BUDGET.value, output, _GROUPS.value)
+        report_suite(_SUITE.value, budget, output, _GROUPS.value)
         return 0
     failed = False
     if _DECODE.value:
         figures: dict[str, object] = {"decoded_images_a_second": decoding_rate(_DECODE.value)}
         print(f"{figures['decoded_images_a_second']:.0f} images a second")
     else:
-        deadline = time.monotonic() + _BUDGET.value
+        deadline = time.monotonic() + budget
         results = measure_group(
             _entries(), deadline=deadline, rounds=_ROUNDS.value, seconds=_SECONDS.value
         )
