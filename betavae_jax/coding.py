@@ -17,6 +17,8 @@ import numpy as np
 from betavae_jax import gaussian
 from betavae_jax.checks import check_count, check_shape
 from betavae_jax.examples import plain
+from betavae_jax.likelihoods import LIKELIHOODS
+from betavae_jax.networks import NETWORKS
 from betavae_jax.restore import model_of
 from betavae_jax.runs.settings import Settings
 from betavae_jax.types import Array, Leaf, Model, Params, Posterior, Shape
@@ -47,11 +49,14 @@ def make_coding(settings: Settings, x_shape: Shape) -> Coding:
       x_shape: The shape of an example.
     """
     architecture = {name: getattr(settings, name) for name in _ARCHITECTURE}
-    return _make_coding(json.dumps(architecture, sort_keys=True), tuple(x_shape))
+    # A name may stand for another function later, as in a notebook.
+    makers = NETWORKS.get(settings.network), LIKELIHOODS.get(settings.likelihood)
+    return _make_coding(json.dumps(architecture, sort_keys=True), makers, tuple(x_shape))
 
 
 @functools.lru_cache(_ARCHITECTURES)
-def _make_coding(architecture: str, x_shape: Shape) -> Coding:
+def _make_coding(architecture: str, makers: tuple[Any, ...], x_shape: Shape) -> Coding:
+    del makers  # tell one architecture from another
     settings = Settings(**json.loads(architecture))
     model, num_latents = model_of(settings, x_shape), settings.num_latents
 

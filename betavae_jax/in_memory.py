@@ -3,6 +3,7 @@
 import functools
 import json
 import signal
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ import numpy as np
 from betavae_jax.data.resident import ImageArrays, gather_images, stored_factors, take_images
 from betavae_jax.feed import resident
 from betavae_jax.fit import fit, program_of
+from betavae_jax.likelihoods import LIKELIHOODS
+from betavae_jax.networks import NETWORKS
+from betavae_jax.objectives import OBJECTIVES
 from betavae_jax.population import replicate, take_runs
 from betavae_jax.runs.settings import Settings, build, grid_of
 from betavae_jax.training import Carry, Program
@@ -19,6 +23,13 @@ _PROGRAMS = 16  # that are kept
 
 # What a program reads as an argument; all other settings are built into it.
 _ARGUMENTS = ("coefficients", "learning_rate", "seed", "num_steps")
+
+# What names stand for; a name may stand for another function later, as in a notebook.
+_MAKERS: dict[str, Mapping[str, Any]] = {
+    "objective": OBJECTIVES,
+    "network": NETWORKS,
+    "likelihood": LIKELIHOODS,
+}
 
 
 def train_arrays(
@@ -46,7 +57,8 @@ def train_arrays(
       InputError: If the settings are not as expected, or not for such examples.
     """
     shared = settings._replace(**{name: getattr(Settings(), name) for name in _ARGUMENTS})
-    program = _program(json.dumps(shared._asdict(), sort_keys=True), x.shape, x.dtype.name)
+    makers = tuple(known.get(getattr(settings, kind)) for kind, known in _MAKERS.items())
+    program = _program(json.dumps(shared._asdict(), sort_keys=True), makers, x.shape, x.dtype.name)
     fitted = fit(
         program,
         grid_of(settings),
@@ -61,8 +73,9 @@ def train_arrays(
 
 
 @functools.lru_cache(_PROGRAMS)
-def _program(settings: str, shape: Shape, dtype: str) -> Program:
+def _program(settings: str, makers: tuple[Any, ...], shape: Shape, dtype: str) -> Program:
     """The program for examples `shape` of one run."""
+    del makers  # tell one program from another
     nothing: Any = np.broadcast_to(np.zeros((), dtype), shape)  # no memory
     chosen = Settings(**json.loads(settings))
     return program_of(build(chosen, Splits(_dataset(nothing), None)))

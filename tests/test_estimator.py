@@ -196,6 +196,27 @@ def test_values_that_are_swept_share_a_program(vectors):
     assert in_memory._program.cache_info().misses == before
 
 
+def test_a_name_may_stand_for_another_function_later(vectors, monkeypatch):
+    """Whoever edits an objective, a network or a likelihood in a notebook runs the cell again."""
+    mlp, laplace = bv.NETWORKS["mlp"], bv.LIKELIHOODS["laplace"]()
+    changes = [
+        (bv.OBJECTIVES, bv.OBJECTIVES["vae"], lambda: bv.OBJECTIVES["beta_vae"]()),
+        (bv.NETWORKS, lambda *shape: mlp(*shape, widths="4"), lambda *shape: mlp(*shape)),
+        (bv.LIKELIHOODS, bv.LIKELIHOODS["gaussian"], lambda: laplace._replace(mean=jnp.zeros_like)),
+    ]
+    for registry, maker, _ in changes:
+        monkeypatch.setitem(registry, "mine", maker)
+    parameters = {**dict.fromkeys(("objective", "network", "likelihood"), "mine"),
+                  "network_settings": None}  # fmt: skip
+    codes = [tiny(**parameters).fit_transform(vectors)]
+    for registry, _, maker in changes:
+        monkeypatch.setitem(registry, "mine", maker)
+        fitted = tiny(**parameters).fit(vectors)
+        codes.append(fitted.transform(vectors))
+        assert not np.allclose(codes[-1], codes[-2])
+    np.testing.assert_allclose(fitted.inverse_transform(codes[-1][:1]), [vectors.mean(axis=0)])
+
+
 def test_copies_on_disk_transform_alike(vectors, tmp_path):
     vae = tiny().fit(vectors)
     joblib.dump(vae, tmp_path / "vae.joblib")
