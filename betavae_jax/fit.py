@@ -88,6 +88,8 @@ def listen() -> Iterator[list[int]]:
         previous.clear()
 
     for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is None:
+            continue  # of a program that embeds Python, as R does: it could not be given back
         with contextlib.suppress(ValueError):  # not the main thread: signals are not ours
             previous[number] = signal.signal(number, note)
     try:

@@ -127,6 +127,15 @@ def test_a_signal_between_checkpoints_saves_where_it_stopped(small, monkeypatch)
     assert [step for step, _ in recorder.saved] == [10]
 
 
+def test_handlers_that_python_did_not_install_stay(monkeypatch):
+    """A program that embeds Python has its own, which Python cannot give back."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(signal, "getsignal", lambda _number: None)
+    with fitting.listen():
+        monkeypatch.undo()
+        assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_a_finished_run_takes_no_step(small):
     straight, again = Recorder(), Recorder()
     train(small, straight)
