@@ -151,6 +151,18 @@ def test_stablehlo_is_for_both_platforms_and_holds_its_weights(exported):
     assert [str(aval) for aval in exported.in_avals] == ["float32[batch,8,8,1]"]
 
 
+def test_a_network_for_batches_of_one_size_is_refused(tmp_path, monkeypatch):
+    def counting(x_shape, num_latents):
+        mlp = NETWORKS["mlp"](x_shape, num_latents, **SMALL)
+        return mlp._replace(encode=lambda params, x: mlp.encode(params, x.reshape(len(x), 8, 8, 1)))
+
+    monkeypatch.setitem(NETWORKS, "counting", counting)
+    subject = subject_of("counting", network_settings={})
+    with pytest.raises(InputError, match=r"batches of any size.*x\.shape\[0\], not len\(x\)"):
+        export_run(subject, ["stablehlo"], tmp_path / "export")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_exported_run_is_loaded_as_it_was(tmp_path):
     subject = subject_of("conv", likelihood="gaussian_learned")
     export_run(subject, ["safetensors"], tmp_path / "out", run=1)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from betavae_jax.checks import InputError
 from betavae_jax.data.files import import_optional, reading
 from betavae_jax.export.description import settings_of
 from betavae_jax.export.functions import Functions, on_host
@@ -21,7 +22,8 @@ def write_stablehlo(representation: Representation, folder: pathlib.Path) -> Non
     """Writes `encoder.stablehlo` and `decoder.stablehlo`; the batch's size is left open.
 
     Raises:
-      InputError: If the package flatbuffers is not installed.
+      InputError: If the package flatbuffers is not installed, or the network is one for batches
+        of one size.
     """
     import_optional("flatbuffers", "export", "to write StableHLO")
     model, params = _portable_model(representation), representation.params
@@ -37,7 +39,13 @@ def write_stablehlo(representation: Representation, folder: pathlib.Path) -> Non
     shapes = {ENCODER: representation.image_shape, DECODER: (representation.num_latents,)}
     for (name, shape), function in zip(shapes.items(), (encode, decode), strict=True):
         argument = jax.ShapeDtypeStruct((batch, *shape), jnp.float32)
-        exported = jax.export.export(jax.jit(function), platforms=_PLATFORMS)(argument)
+        try:
+            exported = jax.export.export(jax.jit(function), platforms=_PLATFORMS)(argument)
+        except (TypeError, jax.errors.InconclusiveDimensionOperation) as error:
+            raise InputError(
+                "expected a network for batches of any size, which StableHLO leaves open (of x it"
+                f" reads x.shape[0], not len(x)); got {error}"
+            ) from error
         (folder / name).write_bytes(exported.serialize())
 
 
