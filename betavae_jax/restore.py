@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from betavae_jax.checks import InputError, check_name, is_whole
+from betavae_jax.data.files import expand_user
 from betavae_jax.examples import plain
 from betavae_jax.fit import carry_template, feed_of, program_of
 from betavae_jax.likelihoods import LIKELIHOODS
@@ -102,7 +103,7 @@ def read_run(workdir: str | os.PathLike[str], run: int) -> Run:
     """
     if not isinstance(workdir, (str, os.PathLike)):
         raise InputError(f"expected workdir to be a path; got {workdir!r}")
-    workdir = pathlib.Path(workdir)
+    workdir = expand_user(workdir)
     config = read_config(workdir)
     settings = from_config(config, workdir)
     if "x_shape" not in config["program"]:

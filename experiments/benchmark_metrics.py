@@ -22,10 +22,11 @@ from betavae_jax.checks import check_name
 from betavae_jax.evaluation import load_codes
 from betavae_jax.runs.records import write_json
 from experiments import cli
+from experiments.path_flags import define_path, new_file
 from experiments.peers.metric_cases import CASES, draw_codes, measure
 
-_ARRAYS = flags.DEFINE_string("arrays", None, "A .npz file, as experiments.evaluate --codes.")
-_JSON = flags.DEFINE_string("json", None, "A JSON file for the figures.")
+_ARRAYS = define_path("arrays", None, "A .npz file, as experiments.evaluate --codes.")
+_JSON = define_path("json", None, "A JSON file for the figures.")
 _EXACT_DCI = flags.DEFINE_boolean("exact_dci", False, "Measure DCI with the exact trees too.")
 _WORKER = flags.DEFINE_string("measure", None, "Internal: the metric that this process measures.")
 
@@ -40,6 +41,7 @@ def main() -> int:
         return 0
     if _ARRAYS.value:
         load_codes(pathlib.Path(_ARRAYS.value))  # refused before anything is measured
+    output = new_file(_JSON)
     names = [name for name in CASES if name != "DCI, exact trees" or _EXACT_DCI.value]
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"{os.cpu_count()} cores, load average {load}; seconds")
@@ -49,8 +51,8 @@ def main() -> int:
         measured[name] = {"original": CASES[name].original, **_start(name)}
         print(_line(name, **measured[name]), flush=True)
     print(_line("all of these", **_total(list(measured.values()))))
-    if _JSON.value:
-        write_json(pathlib.Path(_JSON.value), {"load_average": load, "seconds": measured})
+    if output:
+        write_json(output, {"load_average": load, "seconds": measured})
     return 0
 
 

@@ -19,8 +19,9 @@ from absl import app, flags, logging
 from betavae_jax.checks import InputError
 from betavae_jax.memory import ran_out_of_memory
 from betavae_jax.runs.directory import CONFIG, FLAGS
+from experiments.path_flags import define_path
 
-WORKDIR = flags.DEFINE_string("workdir", None, "The run directory; where one is made, under runs/.")
+WORKDIR = define_path("workdir", None, "The run directory; where one is made, under runs/.")
 DETERMINISTIC = flags.DEFINE_boolean(
     "deterministic", True, "On a GPU: the same bits at every call, at some cost in speed."
 )

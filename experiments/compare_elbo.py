@@ -8,7 +8,6 @@ one sample each. The two agree where the difference of their means is within thr
 deviations of what the seeds leave open. PyTorch is the extra `torch`.
 """
 
-import pathlib
 from typing import Any
 
 import numpy as np
@@ -17,19 +16,21 @@ from absl import flags
 from betavae_jax.checks import InputError
 from betavae_jax.codes import make_bound
 from betavae_jax.data.arrays import load_arrays
+from betavae_jax.data.files import import_optional
 from betavae_jax.fit import feed_of, fit, program_of
 from betavae_jax.population import num_runs
 from betavae_jax.runs.records import write_json
 from betavae_jax.runs.settings import Settings, build
 from experiments import cli
+from experiments.path_flags import define_path, new_file
 
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "A folder with MNIST-style idx files.")
+_DATA_DIR = define_path("data_dir", None, "A folder with MNIST-style idx files.")
 _SEEDS = flags.DEFINE_integer("num_seeds", 3, "Runs of each.", lower_bound=2)
 _STEPS = flags.DEFINE_integer("num_steps", 3_000, "Adam steps.", lower_bound=1)
 _RATE = flags.DEFINE_float("learning_rate", 1e-3, "Of Adam.", lower_bound=0)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Examples in a batch.", lower_bound=1)
 _LATENTS = flags.DEFINE_integer("num_latents", 10, "Width of the code z.", lower_bound=1)
-_OUTPUT = flags.DEFINE_string("output", None, "A JSON file for the figures.")
+_OUTPUT = define_path("output", None, "A JSON file for the figures.")
 
 
 def _ours() -> list[float]:
@@ -82,6 +83,8 @@ def main() -> int:
     """Trains both, prints the comparison and says whether they agree."""
     if not _DATA_DIR.value:
         raise InputError("expected data_dir to be a folder with idx files; got none")
+    output = new_file(_OUTPUT)
+    import_optional("torch", "torch", "to compare with")  # before anything is trained
     figures: dict[str, Any] = {"num_steps": _STEPS.value, "ours": _ours(), "torch": _theirs()}
     for name in ("ours", "torch"):
         elbo = np.asarray(figures[name])
@@ -93,8 +96,8 @@ def main() -> int:
     print(
         f"ours - torch: {figures['difference']:.2f} nats, {figures['standard_deviations']:.1f} sd"
     )
-    if _OUTPUT.value:
-        write_json(pathlib.Path(_OUTPUT.value), figures)
+    if output:
+        write_json(output, figures)
     return 0 if abs(figures["standard_deviations"]) <= 3 else cli.EXIT_TROUBLE
 
 

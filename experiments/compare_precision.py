@@ -8,7 +8,6 @@ seeds is told beside how far seeds lie apart in float32. Exit code 1 where the m
 more than half a per cent.
 """
 
-import pathlib
 import time
 
 import jax
@@ -22,6 +21,7 @@ from betavae_jax.runs.records import write_json
 from betavae_jax.runs.settings import Settings, build
 from experiments import cli
 from experiments.bench.precision import compare
+from experiments.path_flags import define_path, new_file
 
 _DATASET = flags.DEFINE_string("dataset", "dsprites", "What is learned.")
 _SEEDS = flags.DEFINE_integer("num_seeds", 16, "Runs of each precision.", lower_bound=2)
@@ -30,7 +30,7 @@ _BETA = flags.DEFINE_float("beta", 1.0, "Of the β-VAE; at 1 the ELBO is what is
 _RATE = flags.DEFINE_float("learning_rate", 5e-4, "Of Adam.", lower_bound=0)
 _NETWORK = flags.DEFINE_string("network", "conv_locatello", "The network.")
 _CONVOLUTION = flags.DEFINE_string("convolution", "auto", "The form of the convolutions.")
-_OUTPUT = flags.DEFINE_string("output", None, "A JSON file for the figures.")
+_OUTPUT = define_path("output", None, "A JSON file for the figures.")
 
 
 def _train_and_evaluate(precision: str) -> np.ndarray:
@@ -62,7 +62,7 @@ def _train_and_evaluate(precision: str) -> np.ndarray:
 def main() -> int:
     """Trains both, prints the comparison and says whether they agree."""
     cli.exclude_nondeterministic_operations()
-    began = time.monotonic()
+    output, began = new_file(_OUTPUT), time.monotonic()
     figures = compare(_train_and_evaluate("float32"), _train_and_evaluate("bf16"))
     figures |= {
         "device": jax.devices()[0].device_kind,
@@ -77,8 +77,8 @@ def main() -> int:
         f"{figures['standard_error_percent']:.3f} %, seed by seed; seeds differ by "
         f"{figures['seeds_percent']:.2f} %; {figures['seconds']:.0f} s"
     )
-    if _OUTPUT.value:
-        write_json(pathlib.Path(_OUTPUT.value), figures)
+    if output:
+        write_json(output, figures)
     return 0 if figures["within_tolerance"] else cli.EXIT_TROUBLE
 
 

@@ -34,13 +34,14 @@ from betavae_jax.runs.records import write_json
 from betavae_jax.study.effort import settle_effort
 from experiments import cli, score_flags, score_table
 from experiments.directory import standing_results
-from experiments.file_flags import OUTPUT, new_file
+from experiments.file_flags import OUTPUT
+from experiments.path_flags import define_path, new_file
 from experiments.score_flags import NUM_TEST, NUM_TRAIN, asked_metrics
 
 for module in (cli, score_flags):
     flags.adopt_module_key_flags(module)  # so that --help shows them
 flags.declare_key_flag(OUTPUT.name)  # a JSON file for the scores of --codes
-_CODES = flags.DEFINE_string("codes", None, "Instead of a run directory: codes in a .npz file.")
+_CODES = define_path("codes", None, "Instead of a run directory: codes in a .npz file.")
 _SEED = flags.DEFINE_integer("draw_seed", 0, "Of every draw.", lower_bound=0)
 _JOBS = flags.DEFINE_integer("jobs", -1, "Processors for classifiers; -1 is all.")
 _GRID_LIMIT = flags.DEFINE_integer(
@@ -69,7 +70,7 @@ def _score_codes(path: pathlib.Path, effort: Effort) -> int:
     for flag in (NUM_TRAIN, NUM_TEST, _GRID_LIMIT):
         if flag.present:
             raise InputError(f"expected --{flag.name} with --workdir; --codes are taken whole")
-    names, output = expand_names(asked_metrics(), baselines=False), new_file()
+    names, output = expand_names(asked_metrics(), baselines=False), new_file(OUTPUT)
     four = load_codes(path, factors=all(map(needs_factors, names)), seed=effort.seed)
     scores = list(_follow(score_codes(four, names, effort), len(names)))
     score_table.check_some(scores)

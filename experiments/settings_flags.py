@@ -158,7 +158,8 @@ def default_workdir(experiment: Experiment) -> pathlib.Path:
         if differs and name not in (*choices, *MUTABLE):
             text = ",".join(map(_text, value)) if isinstance(value, list) else str(value)
             parts.append(f"{name}={pathlib.PurePath(text).name}")
-    return pathlib.Path("runs", "-".join(parts).replace(":", "_").replace("/", "_")[:200])
+    name = "-".join(parts).replace(":", "_").replace("/", "_")
+    return pathlib.Path("runs", name.encode("utf-8", "ignore")[:200].decode("utf-8", "ignore"))
 
 
 def _define_like(name: str, owners: Mapping[str, Any], help_text: str) -> None:

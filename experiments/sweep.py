@@ -27,6 +27,7 @@ from betavae_jax.study.grid import (
 )
 from betavae_jax.study.plan import describe_plan, read_study
 from experiments import cli, score_flags, settings_flags
+from experiments.path_flags import define_path
 from experiments.planning import plan_study
 from experiments.ray_executor import Executor, on_cluster
 from experiments.settings_flags import define_settings, read_given
@@ -35,7 +36,7 @@ from experiments.shares import parse_count, parse_shard, say_unfinished, train_p
 define_settings()
 for module in (cli, score_flags, settings_flags):
     flags.adopt_module_key_flags(module)  # so that --help shows them
-_STUDY = flags.DEFINE_string("study", None, f"{', '.join(STUDIES)}, or a TOML file.")
+_STUDY = define_path("study", None, f"{', '.join(STUDIES)}, or a TOML file.")
 _SEEDS = flags.DEFINE_integer("num_seeds", None, "Seeds from 0, in place of a list.")
 _RUNS = flags.DEFINE_string("runs_per_device", "auto", "Runs of a pack; auto measures.")
 _SHARD = flags.DEFINE_string("shard", "0/1", "I/N: this process trains packs I, I + N, ...")

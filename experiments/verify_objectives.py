@@ -9,7 +9,6 @@ weight must have the sign that the formula says.
   python -m experiments.verify_objectives --dataset=blobs --num_steps=30 --network=mlp
 """
 
-import pathlib
 from typing import Any
 
 from absl import flags
@@ -19,6 +18,7 @@ from betavae_jax.runs.records import write_json
 from betavae_jax.runs.settings import build
 from experiments import cli, settings_flags
 from experiments.objective_sweeps import SWEEPS, experiment_of, table, verify
+from experiments.path_flags import define_path, new_file
 from experiments.settings_flags import define_settings, read_settings
 
 define_settings()
@@ -26,7 +26,7 @@ flags.adopt_module_key_flags(settings_flags)
 flags.FLAGS.set_default("dataset", "dsprites")
 flags.FLAGS.set_default("num_steps", 1_000)
 _OBJECTIVES = flags.DEFINE_list("objectives", list(SWEEPS), f"Some of {', '.join(SWEEPS)}.")
-_OUTPUT = flags.DEFINE_string("output", "verification", "Writes OUTPUT.json and OUTPUT.md.")
+_OUTPUT = define_path("output", "verification", "Writes OUTPUT.json and OUTPUT.md.")
 
 
 def main() -> int:
@@ -36,12 +36,14 @@ def main() -> int:
         raise InputError("expected no coefficients or schedules: the table has its own")
     for name in _OBJECTIVES.value:
         check_name("objectives", name, SWEEPS)
+    as_json, as_table = new_file(_OUTPUT, ".json"), new_file(_OUTPUT, ".md")
     base = build(settings._replace(objective="vae", objective_settings={}))
     results: dict[str, Any] = {}
     for name in _OBJECTIVES.value:
         results[name] = verify(experiment_of(base, settings, name), SWEEPS[name])
-        write_json(pathlib.Path(f"{_OUTPUT.value}.json"), results)
-        pathlib.Path(f"{_OUTPUT.value}.md").write_text(table(results), encoding="utf-8")
+        if as_json and as_table:
+            write_json(as_json, results)
+            as_table.write_text(table(results), encoding="utf-8")
     print(table(results))
     wrong = [name for name, result in results.items() if not result["as_expected"]]
     if wrong:

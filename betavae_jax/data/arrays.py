@@ -14,6 +14,7 @@ from betavae_jax.data.factors import declare_grid, factor_space, parse_declared,
 from betavae_jax.data.files import (
     Archive,
     describe_member,
+    expand_user,
     open_hdf5,
     open_npz,
     read_idx,
@@ -125,7 +126,7 @@ def _read_path(data_dir: str | os.PathLike[str] | None) -> list[Read]:
     """Reads the training split, and the test split where there is one."""
     if not data_dir:
         raise InputError(f"expected data_dir to name {_KINDS}, or a folder with one; got none")
-    path = pathlib.Path(data_dir).expanduser()
+    path = expand_user(data_dir)
     if not path.exists():
         raise InputError(
             f"expected data_dir to name {_KINDS}, or a folder with one; got {path},"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from betavae_jax.checks import InputError
+from betavae_jax.data.files import expand_user
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ def cache_folder() -> pathlib.Path:
       InputError: none of them is set and the user has no home.
     """
     if chosen := os.environ.get(_VARIABLE):
-        return pathlib.Path(chosen).expanduser().absolute()
+        return expand_user(chosen).absolute()
     base = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     try:
         return base.expanduser().absolute() / "betavae_jax"

@@ -1,7 +1,6 @@
 """dSprites without a download, and its published relatives with colour, noise and pictures."""
 
 import os
-import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from betavae_jax.checks import InputError
 from betavae_jax.data.dsprites_file import read_published
-from betavae_jax.data.files import reading
+from betavae_jax.data.files import expand_user, reading
 from betavae_jax.data.memory import allocate
 from betavae_jax.data.sprites import (
     FACTOR_NAMES,
@@ -249,7 +248,7 @@ def _read_picture(picture: str | os.PathLike[str] | None) -> np.ndarray:
 
     if not picture:
         raise InputError("expected picture to name an image file; got none")
-    path = pathlib.Path(picture).expanduser()
+    path = expand_user(picture)
     if not path.is_file():
         raise InputError(f"expected picture to name an image file; got {path}, which is none")
     with reading(path), PIL.Image.open(path) as image:

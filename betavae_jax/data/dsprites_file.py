@@ -10,7 +10,7 @@ import numpy as np
 
 from betavae_jax.checks import InputError
 from betavae_jax.data.cache import cached_arrays
-from betavae_jax.data.files import reading
+from betavae_jax.data.files import expand_user, reading
 from betavae_jax.data.memory import allocate
 from betavae_jax.data.sprites import IMAGE_SIZE, NUM_IMAGES, PACKED_SIZE
 
@@ -38,7 +38,7 @@ def read_published(data_dir: str | os.PathLike[str]) -> np.ndarray:
     Raises:
       InputError: there is no such file, it is damaged, or it holds other images.
     """
-    path = pathlib.Path(data_dir).expanduser().absolute()
+    path = expand_user(data_dir).absolute()
     path = path / _FILE if path.is_dir() else path
     if not path.is_file():
         raise InputError(

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import importlib
 import math
+import os
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import IO, Any, Literal, TypeAlias
@@ -18,6 +19,11 @@ _UNSIGNED_BYTE = 0x08  # the only element type of an idx file that holds images 
 _LONGEST_IDX_HEADER = 4 + 4 * 255
 _GZIP = b"\x1f\x8b"
 _MAPPED_FROM = 1 << 30  # bytes of a .npy file that is mapped, not read
+
+
+def expand_user(path: str | os.PathLike[str]) -> pathlib.Path:
+    """A path whose `~` is the home folder; where there is no such user, it is part of the name."""
+    return pathlib.Path(os.path.expanduser(path))
 
 
 @contextlib.contextmanager

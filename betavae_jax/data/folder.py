@@ -14,7 +14,7 @@ import numpy as np
 
 from betavae_jax.checks import InputError
 from betavae_jax.data.cache import cached_arrays
-from betavae_jax.data.files import reading
+from betavae_jax.data.files import expand_user, reading
 from betavae_jax.data.pictures import SUFFIXES, Look, check_look, decode_some
 from betavae_jax.data.resident import Part, make_splits
 from betavae_jax.types import FactorSpace, Splits
@@ -115,7 +115,7 @@ def list_images(data_dir: str | os.PathLike[str] | None) -> Listing:
 def _find_folder(data_dir: str | os.PathLike[str] | None) -> pathlib.Path:
     got = "none"
     if data_dir:
-        root = pathlib.Path(data_dir).expanduser()
+        root = expand_user(data_dir)
         if root.is_dir():
             return root
         got = f"{root}, which {'is a file' if root.exists() else 'does not exist'}"

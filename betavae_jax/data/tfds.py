@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from betavae_jax.checks import InputError
-from betavae_jax.data.files import reading
+from betavae_jax.data.files import expand_user, reading
 from betavae_jax.data.resident import Part, make_splits
 from betavae_jax.types import FactorSpace, Splits
 
@@ -78,9 +78,7 @@ def _find_prepared(name: str, data_dir: str | os.PathLike[str] | None) -> pathli
     match = _NAME.fullmatch(name)
     if match is None:
         raise InputError(f"expected a tfds set as name[/config][:version, 1.2.3]; got {name!r}")
-    root = pathlib.Path(
-        data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    ).expanduser()
+    root = expand_user(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     base = root / match[1] / (match[2] or "")
     infos = base.glob("*/dataset_info.json")
     versions = {p.parent.name: p.parent for p in infos if _VERSION.fullmatch(p.parent.name)}

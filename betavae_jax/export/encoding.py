@@ -10,6 +10,7 @@ import numpy as np
 
 from betavae_jax.checks import InputError
 from betavae_jax.data import DATASETS, load_dataset
+from betavae_jax.data.files import expand_user
 from betavae_jax.data.pictures import Look, check_look
 from betavae_jax.data.streams import Chunk, Stream, are_binary, stream_path, stream_splits
 from betavae_jax.export.code_files import Codes, Columns, check_code_file, open_codes
@@ -42,7 +43,7 @@ def open_input(
       InputError: If there is no such input, or its examples have another shape than the run's.
     """
     settings = settings_of(representation)
-    path = pathlib.Path(name or "").expanduser()
+    path = expand_user(name or "")
     if name and path.exists():
         if skip_bad is None:
             skip_bad = bool(settings.data.get("skip_bad", False))

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from betavae_jax.checks import InputError
-from betavae_jax.data.files import import_optional, reading
+from betavae_jax.data.files import expand_user, import_optional, reading
 from betavae_jax.export.description import CONFIG, read_description
 from betavae_jax.export.functions import Functions, functions_of
 from betavae_jax.representation import Representation
@@ -45,7 +45,7 @@ def load_exported(folder: str | os.PathLike[str]) -> Representation:
         not those that the settings name.
     """
     safetensors = import_optional("safetensors.numpy", "export", "to read parameters")
-    folder = pathlib.Path(folder)
+    folder = expand_user(folder)
     config = read_description(folder)
     path, export = folder / PARAMETERS, config["export"]
     if not path.is_file():

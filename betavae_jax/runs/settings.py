@@ -14,6 +14,7 @@ from betavae_jax.checks import (
     keyword_settings,
 )
 from betavae_jax.data import dataset_settings, load_dataset
+from betavae_jax.data.files import expand_user
 from betavae_jax.data.sampling import check_sampling, sample_splits
 from betavae_jax.data.shards import Shards, make_shards
 from betavae_jax.likelihoods import LIKELIHOODS
@@ -170,7 +171,7 @@ def _resolve_data(settings: Settings) -> dict[str, Any]:
     for name, value in paths.items():
         if not isinstance(value, (str, pathlib.PurePath)) or value == "":
             raise InputError(f"expected {name} to be a path; got {value!r}")
-        data[name] = str(pathlib.Path(value).expanduser().absolute())
+        data[name] = str(expand_user(value).absolute())
     return data
 
 

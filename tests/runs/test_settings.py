@@ -126,6 +126,14 @@ def test_a_data_dir_in_the_home_folder(monkeypatch):
     assert settings.data["data_dir"] == "/home/somebody/images.npz"
 
 
+def test_a_name_that_begins_as_a_home_is_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # spreadsheets leave such files beside those that are open
+    settings = resolve(Settings(dataset="arrays", data={"data_dir": "~$table.csv"}))
+    assert settings.data["data_dir"] == str(tmp_path / "~$table.csv")
+    with pytest.raises(InputError, match="which does not exist"):
+        build(settings)
+
+
 def test_a_picture_is_absolute_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = resolve(Settings(dataset="dsprites_scream", data={"picture": "p.png"}))
