@@ -13,6 +13,7 @@ _GAP = 2  # pixels between tiles
 _SAMPLES_IN_A_ROW = 10
 _USUAL_WIDTH = 800  # of a picture, pixels
 _TILE = 60  # a tile is at least so wide on the page, pixels
+_LONGEST = 16_000  # of a picture's side, where that can be, pixels: WebP ends at 16,383
 
 
 def to_rgb(images: np.ndarray) -> np.ndarray:
@@ -74,6 +75,7 @@ def _draw_tiles(
     rows, columns, height, width = images.shape[:4]
     # A whole number of screen pixels, two or more, for each image pixel: none is lost.
     scale = max(2, -(-_TILE // width))
+    scale = max(1, min(scale, _LONGEST // max(picture.shape[:2])))
     inches = (scale * picture.shape[1] / _DPI, scale * picture.shape[0] / _DPI)
     points = 9 * max(1.0, _DPI * inches[0] / _USUAL_WIDTH)  # a wide picture is shown smaller
     figure = Figure(figsize=inches, dpi=_DPI)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from betavae_jax.report.figures import Figure
 from betavae_jax.report.subject import Subject
 
+_LARGEST_WEBP = 16_383  # pixels of a side
 _SLIDERS_SHARE = 0.6  # of the page, at most, for the decoders of a population
 
 
@@ -51,13 +52,13 @@ def choose_sliders(sections: Sequence[Section], budget: Budget) -> list[str]:
 
 
 def figure_html(figure: Figure) -> str:
-    """A figure in the page: lossless WebP, which is about 0.6 of PNG; animations as they are."""
+    """A figure in the page: lossless WebP, which is about 0.6 of PNG; what is none, as it is."""
     from PIL import Image
 
     kind, data = figure.path.suffix.removeprefix("."), figure.path.read_bytes()
     with Image.open(figure.path) as image:
         width, height = image.size
-        if kind == "png":
+        if kind == "png" and max(image.size) <= _LARGEST_WEBP:
             smaller = io.BytesIO()
             image.convert("RGB").save(smaller, "webp", lossless=True)
             kind, data = "webp", smaller.getvalue()

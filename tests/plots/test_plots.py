@@ -83,6 +83,13 @@ def test_the_gap_is_two_pixels():
     np.testing.assert_array_equal(picture[0, :, 0], [0, 0, 0, 0.5, 0.5, 0, 0, 0])
 
 
+def test_a_picture_of_many_latents_fits_a_page(tmp_path):
+    path = tmp_path / "a.png"
+    draw_traversals(black(64, 2, 128, 128, 1), np.zeros(64), path, span=3.0)
+    with Image.open(path) as image:
+        assert 64 * 130 < image.height <= 16_383  # every pixel, and what WebP holds
+
+
 def test_one_tile_without_a_gap():
     image = np.random.default_rng(1).random((1, 1, 6, 4, 3))
     np.testing.assert_allclose(tile_images(image), image[0, 0], rtol=1e-6)

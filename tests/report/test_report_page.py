@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from betavae_jax.checks import InputError
 from betavae_jax.data import load_dataset
@@ -13,7 +14,8 @@ from betavae_jax.plots.latents import order_latents
 from betavae_jax.report import page as page_module
 from betavae_jax.report import write_report
 from betavae_jax.report.examples import Map, average_over_map, fetch, fetch_map
-from betavae_jax.report.sections import Budget
+from betavae_jax.report.figures import Figure
+from betavae_jax.report.sections import Budget, figure_html
 from betavae_jax.report.tables import best_runs, say_outcome, varying_settings
 
 
@@ -190,6 +192,13 @@ def test_a_budget_is_kept():
     assert not budget.take("abcd")
     assert budget.take("abc")
     assert not budget.take("a")
+
+
+@pytest.mark.parametrize(("height", "kind"), [(16_383, "webp"), (16_384, "png")])
+def test_a_figure_that_webp_cannot_hold_stays_as_it_is(tmp_path, height, kind):
+    path = tmp_path / "a.png"
+    Image.new("L", (2, height)).save(path)
+    assert f"data:image/{kind};base64," in figure_html(Figure(path, "", ""))
 
 
 # The examples.
