@@ -30,7 +30,7 @@ FLAGS = $(call flag,DATASET,dataset) $(call flag,DATA_DIR,data_dir) \
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\n%s\n' "  make train BETA=4             the white dot, to the end, with a report" \
+	@printf '\n'; printf '%s\n' "  make train BETA=4             the white dot, to the end, with a report" \
 	  "  make train BETA=1,4 SEED=0,1  four runs in one program" \
 	  "  variables: BETA OBJECTIVE DATASET DATA_DIR SEED STEPS WORKDIR; ARGS='--flag=value ...'" \
 	  "  JAX=cuda for NVIDIA accelerators; PYTHON=python3.12 for another interpreter"
