@@ -101,6 +101,7 @@ def check_ends(span: Any) -> tuple[float, float]:
     """The two ends of a traversal; raises InputError unless they are numbers that rise."""
     values = as_array("span", span)
     if values.dtype.kind in "iuf" and values.shape in ((), (2,)):
+        values = values.astype(np.float64)  # a byte has no opposite
         low, high = (-values, values) if values.ndim == 0 else values
         if -LARGEST_NUMBER <= low < high <= LARGEST_NUMBER:
             return float(low), float(high)

@@ -435,6 +435,8 @@ def test_numbers_may_be_scalars_of_numpy_and_jax(representation, images):
     np.testing.assert_array_equal(
         representation.traverse(one, jnp.array([1, 2]), jnp.float32(2), np.int64(3)), moved
     )
+    for two in (np.uint8(2), np.float16(2)):
+        np.testing.assert_array_equal(representation.traverse(one, [1, 2], two, 3), moved)
     for alone in ("z1", 1, np.int64(1)):
         np.testing.assert_array_equal(representation.traverse(one, alone, 2, 3), moved[:1])
     assert len(representation.sample(np.int64(0), np.int64(3))) == 3
