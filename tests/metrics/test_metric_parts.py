@@ -5,13 +5,15 @@ import itertools
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.special
 import scipy.stats
 from sklearn.feature_selection import mutual_info_classif
 from sklearn.linear_model import Lasso
 from sklearn.metrics import mutual_info_score, roc_auc_score
+from sklearn.svm import LinearSVC
 
 from betavae_jax.checks import InputError
-from betavae_jax.metrics import evaluate_metrics, mig, modularity, udr
+from betavae_jax.metrics import evaluate_metrics, irs, mig, modularity, sap, udr
 from betavae_jax.metrics.dci import dci_from_importance
 from betavae_jax.metrics.infomec import mean_concentration, nearest_neighbour_information
 from betavae_jax.metrics.information import (
@@ -98,6 +100,46 @@ def test_a_result_writes_non_finite_numbers_as_none():
     result = Result(
         metric="m", value=np.float64(0.5), scores={"a": float("nan")},
         per_factor={"b": np.asarray([1.0, np.inf])}, per_latent={"c": np.asarray([True, False])},
+def test_the_interval_of_sap_is_that_of_a_mean_over_test_rows(small):
+    ahead = []
+    for y, y_test in zip(small.factors_train.T, small.factors_test.T, strict=True):
+        right = []
+        for x, x_test in zip(small.codes_train.T, small.codes_test.T, strict=True):
+            machine = LinearSVC(C=0.01, class_weight="balanced", random_state=0)
+            right.append(machine.fit(x[:, None], y).predict(x_test[:, None]) == y_test)
+        best, second = sorted(right, key=lambda r: -r.mean())[:2]
+        ahead.append(best.astype(float) - second)
+    rows = np.mean(ahead, axis=0)  # the score of each test row
+    error = scipy.stats.sem(rows, ddof=0)
+    expected = scipy.stats.norm.interval(0.95, loc=rows.mean(), scale=error)
+    result = sap(small.codes_train, small.factors_train, small.codes_test, small.factors_test)
+    np.testing.assert_allclose(result.interval[:2], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("spoilt", [np.nan, np.inf])
+def test_sap_refuses_ordered_factors_that_cannot_be_correlated(small, spoilt):
+    def call(factors, rows=2000):
+        arrays = (small.codes_train[:rows], factors, small.codes_test, small.factors_test)
+        return sap(*arrays, continuous=True)
+
+    factors = small.factors_train.astype(float)
+    for other in (factors[1:], factors[:, 0], factors[:, :0], factors.astype(str), factors > 0):
+        with pytest.raises(InputError, match=r"expected factors_train \[2000, K\], numbers"):
+            call(other)
+    for other in (np.where(factors == 2, spoilt, factors), factors * [1, 0, 1]):
+        with pytest.raises(InputError, match="finite factors that vary over at least 10 rows"):
+            call(other)
+    with pytest.raises(InputError, match="at least 10 rows; got 9 rows"):
+        call(factors[:9], 9)
+    assert call(factors[:10], 10).sizes["train"] == 10
+
+
+@pytest.mark.parametrize("quantile", [0.0, -0.5, 1.01, np.nan])
+def test_irs_refuses_what_is_no_quantile(small, quantile):
+    with pytest.raises(InputError, match=r"expected the quantile in \(0, 1\]"):
+        irs(small.codes_train, small.factors_train, quantile=quantile)
+
+
         matrices={"d": np.ones((2, 1), np.int32)}, interval=Interval(0.1, np.float32(0.5), "x"),
         convention="c", sizes={"rows": np.int64(3)}, seed=None, versions={},
     )  # fmt: skip
@@ -186,6 +228,19 @@ def population():
     """Four runs with the same two latents, mixed more and more, and one of noise."""
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(500, 2))
+def test_neighbours_are_counted_by_distance(small):
+    """Ross 2014, by all distances; x + reach rounds to either side of the code at the edge."""
+    codes, labels = small.codes_train[:300].astype(float), small.factors_train[:300, 0]
+    distance = np.abs(codes[:, None] - codes[None])
+    same = labels[:, None] == labels
+    reach = np.sort(np.where(same[..., None], distance, np.inf), axis=1)[:, [3]]  # 0 is itself
+    inside = np.sum(distance < reach, axis=1)
+    terms = scipy.special.digamma(same.sum(axis=1))[:, None] + scipy.special.digamma(inside)
+    expected = scipy.special.digamma(300) + scipy.special.digamma(3) - terms.mean(axis=0)
+    got = nearest_neighbour_information(codes, labels[:, None], 3)[:, 0]
+    np.testing.assert_allclose(got, np.maximum(expected, 0), atol=1e-12)
+
+
     runs = []
     for angle in (0.0, 0.1, 0.3, np.pi / 4):
         c, s = np.cos(angle), np.sin(angle)

@@ -11,6 +11,7 @@ import pytest
 from betavae_jax.checks import InputError
 from betavae_jax.metrics import METRICS, Result, metric_inputs, metric_settings
 from betavae_jax.metrics.dci import dci
+from betavae_jax.metrics.results import binomial_interval
 from betavae_jax.metrics.sources import existing_rows
 
 QUICK = {
@@ -69,6 +70,8 @@ def test_a_result_is_complete_and_plain(plain, name):
     assert json.loads(written)["value"] == result.value
     for part in (*result.per_latent.values(), *result.per_factor.values()):
         assert len(part) in (3, 5)
+    if "num_test" in QUICK.get(name, {}):
+        assert result.interval == binomial_interval(result.value, QUICK[name]["num_test"])
     if result.interval is not None:
         assert result.interval.low <= result.value <= result.interval.high
 

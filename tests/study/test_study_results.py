@@ -201,6 +201,15 @@ def test_settings_are_summed_up_over_seeds(workdir):
     assert second.spreads["mig"] == (0.2, None, 1)
     assert third.sweep == "dip_vae_i"
     assert spread_of([None, math.nan]) == (None, None, 0)
+    rates = [1e-3, 1e-4, 1e-3, 1e-4, 5e-4, 5e-4]
+    rows = [{**row, "learning_rate": rate} for row, rate in zip(rows, rates, strict=True)]
+    settings = settings_of_rows(rows)  # two rates are two settings, not two seeds of one
+    assert [setting.text for setting in settings] == [
+        "beta=1, learning_rate=0.001", "beta=1, learning_rate=0.0001",
+        "beta=4, learning_rate=0.001", "beta=4, learning_rate=0.0001",
+        "beta=1, lambda_od=2, lambda_d=20",
+    ]  # fmt: skip
+    assert [setting.runs for setting in settings] == [1, 1, 1, 1, 2]
 
 
 def test_udr_chooses_in_each_objective(workdir):
@@ -211,6 +220,8 @@ def test_udr_chooses_in_each_objective(workdir):
     assert beta.ranks["mig"] == pytest.approx(2 / 3)  # of three finite ones
     assert dip.chosen["seed"] == 1
     assert choose_by_udr([{k: v for k, v in row.items() if k != "udr"} for row in rows]) == []
+    unscored = [{**row, "udr": None} if row["sweep"] == "beta_vae" else row for row in rows]
+    assert choose_by_udr(unscored) == [dip]
 
 
 def test_a_run_that_stopped_counts_nowhere_else(workdir):
@@ -276,12 +287,14 @@ def test_without_udr_the_page_says_what_it_needs(workdir):
 def test_rank_correlations_are_spearmans_over_finite_pairs():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(3, 20))
-    values[0, 3] = np.nan
+    values[0, 3] = values[1, 5] = np.nan
     values[2] = 1.0
     found = rank_correlations(values)
-    kept = np.isfinite(values[0])
+    kept = np.isfinite(values[:2]).all(axis=0)
     expected = spearmanr(values[0][kept], values[1][kept]).statistic
     assert found[0, 1] == found[1, 0] == pytest.approx(expected)
     assert found[0, 0] == pytest.approx(1.0)
     assert np.isnan(found[2]).all()
     assert np.isnan(rank_correlations(values[:2, :2])).all()
+    few = rank_correlations(np.asarray([[1.0, 2, 3, np.nan, 5], [4.0, 9, 6, 8, np.nan]]))
+    assert few[0, 1] == pytest.approx(0.5)  # of three runs: 1 - 6 (0 + 1 + 1) / (3 · 8)
