@@ -86,20 +86,6 @@ def test_intervals_are_as_wide_as_the_bootstraps(small, metric):
     np.testing.assert_allclose((high - low) / (2 * 1.96), np.std(resampled), rtol=0.2)
 
 
-def test_wilsons_interval():
-    low, high, method = binomial_interval(0.9, 100)
-    z = scipy.stats.norm.ppf(0.975)  # the ends are where (p - 0.9)² = z² p (1 - p) / 100
-    expected = np.sort(np.roots([1 + z**2 / 100, -1.8 - z**2 / 100, 0.81]))
-    np.testing.assert_allclose([low, high], expected, atol=1e-12)
-    assert "Wilson" in method
-    assert binomial_interval(1.0, 50).high == 1.0
-    assert binomial_interval(0.0, 50).low == 0.0
-
-
-def test_a_result_writes_non_finite_numbers_as_none():
-    result = Result(
-        metric="m", value=np.float64(0.5), scores={"a": float("nan")},
-        per_factor={"b": np.asarray([1.0, np.inf])}, per_latent={"c": np.asarray([True, False])},
 def test_the_interval_of_sap_is_that_of_a_mean_over_test_rows(small):
     ahead = []
     for y, y_test in zip(small.factors_train.T, small.factors_test.T, strict=True):
@@ -140,6 +126,20 @@ def test_irs_refuses_what_is_no_quantile(small, quantile):
         irs(small.codes_train, small.factors_train, quantile=quantile)
 
 
+def test_wilsons_interval():
+    low, high, method = binomial_interval(0.9, 100)
+    z = scipy.stats.norm.ppf(0.975)  # the ends are where (p - 0.9)² = z² p (1 - p) / 100
+    expected = np.sort(np.roots([1 + z**2 / 100, -1.8 - z**2 / 100, 0.81]))
+    np.testing.assert_allclose([low, high], expected, atol=1e-12)
+    assert "Wilson" in method
+    assert binomial_interval(1.0, 50).high == 1.0
+    assert binomial_interval(0.0, 50).low == 0.0
+
+
+def test_a_result_writes_non_finite_numbers_as_none():
+    result = Result(
+        metric="m", value=np.float64(0.5), scores={"a": float("nan")},
+        per_factor={"b": np.asarray([1.0, np.inf])}, per_latent={"c": np.asarray([True, False])},
         matrices={"d": np.ones((2, 1), np.int32)}, interval=Interval(0.1, np.float32(0.5), "x"),
         convention="c", sizes={"rows": np.int64(3)}, seed=None, versions={},
     )  # fmt: skip
@@ -214,6 +214,19 @@ def test_nearest_neighbour_information_is_scikit_learns(small, neighbours):
         np.testing.assert_allclose(got[:, k], expected, atol=1e-3)
 
 
+def test_neighbours_are_counted_by_distance(small):
+    """Ross 2014, by all distances; x + reach rounds to either side of the code at the edge."""
+    codes, labels = small.codes_train[:300].astype(float), small.factors_train[:300, 0]
+    distance = np.abs(codes[:, None] - codes[None])
+    same = labels[:, None] == labels
+    reach = np.sort(np.where(same[..., None], distance, np.inf), axis=1)[:, [3]]  # 0 is itself
+    inside = np.sum(distance < reach, axis=1)
+    terms = scipy.special.digamma(same.sum(axis=1))[:, None] + scipy.special.digamma(inside)
+    expected = scipy.special.digamma(300) + scipy.special.digamma(3) - terms.mean(axis=0)
+    got = nearest_neighbour_information(codes, labels[:, None], 3)[:, 0]
+    np.testing.assert_allclose(got, np.maximum(expected, 0), atol=1e-12)
+
+
 def test_concentration_in_closed_form():
     assert mean_concentration(np.eye(3)) == 1.0
     np.testing.assert_allclose(mean_concentration(np.ones((3, 4))), 0.0, atol=1e-12)
@@ -228,19 +241,6 @@ def population():
     """Four runs with the same two latents, mixed more and more, and one of noise."""
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(500, 2))
-def test_neighbours_are_counted_by_distance(small):
-    """Ross 2014, by all distances; x + reach rounds to either side of the code at the edge."""
-    codes, labels = small.codes_train[:300].astype(float), small.factors_train[:300, 0]
-    distance = np.abs(codes[:, None] - codes[None])
-    same = labels[:, None] == labels
-    reach = np.sort(np.where(same[..., None], distance, np.inf), axis=1)[:, [3]]  # 0 is itself
-    inside = np.sum(distance < reach, axis=1)
-    terms = scipy.special.digamma(same.sum(axis=1))[:, None] + scipy.special.digamma(inside)
-    expected = scipy.special.digamma(300) + scipy.special.digamma(3) - terms.mean(axis=0)
-    got = nearest_neighbour_information(codes, labels[:, None], 3)[:, 0]
-    np.testing.assert_allclose(got, np.maximum(expected, 0), atol=1e-12)
-
-
     runs = []
     for angle in (0.0, 0.1, 0.3, np.pi / 4):
         c, s = np.cos(angle), np.sin(angle)
