@@ -7,9 +7,12 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import recall_score
 
 from betavae_jax.checks import InputError
 from betavae_jax.metrics import METRICS, Result, metric_inputs, metric_settings
+from betavae_jax.metrics.beta_vae_score import draw_features
 from betavae_jax.metrics.dci import dci
 from betavae_jax.metrics.results import binomial_interval
 from betavae_jax.metrics.sources import existing_rows
@@ -74,6 +77,37 @@ def test_a_result_is_complete_and_plain(plain, name):
         assert result.interval == binomial_interval(result.value, QUICK[name]["num_test"])
     if result.interval is not None:
         assert result.interval.low <= result.value <= result.interval.high
+
+
+def test_the_scores_of_factors_make_up_the_whole(plain):
+    of_factors = {"mig": ["mig"], "sap": ["sap"], "infomec": ["infoe"],
+                  "dci": ["informativeness", "informativeness_train"],
+                  "modularity": ["explicitness", "explicitness_train"]}  # fmt: skip
+    for name, keys in of_factors.items():
+        for key in keys:
+            expected = plain(name).scores[key]
+            np.testing.assert_allclose(np.mean(plain(name).per_factor[key]), expected)
+    np.testing.assert_array_equal(plain("sap").per_factor["best_latent"], [0, 1, 2])
+
+
+def test_accuracies_of_factors_are_the_shares_of_their_points(small):
+    """Recall of each factor, of votes and of a classifier that are often wrong."""
+    mixed = existing_rows(small.codes_train @ small.rotation, small.factors_train)
+    sizes = {"num_train": 200, "num_test": 100, "batch_size": 4, "seed": 3}
+    result = METRICS["factor_vae_score"](mixed, **sizes)
+    votes, factor = result.matrices["votes"], result.per_latent["factor"]  # [D, K], [D]
+    right = np.asarray([votes[factor == k, k].sum() for k in range(3)])
+    assert 0.4 < result.value < 0.95
+    np.testing.assert_allclose(result.value, right.sum() / 100)
+    np.testing.assert_allclose(result.per_factor["eval_accuracy"], right / votes.sum(axis=0))
+    result = METRICS["beta_vae_score"](mixed, **sizes)
+    rng = np.random.default_rng(3)
+    (x, y), (x_test, y_test) = (draw_features(mixed, rng, number, 4) for number in (200, 100))
+    guessed = LogisticRegression(solver="newton-cholesky").fit(x, y).predict(x_test)
+    assert 0.4 < result.value < 0.95
+    np.testing.assert_allclose(result.value, np.mean(guessed == y_test))
+    expected = recall_score(y_test, guessed, average=None)
+    np.testing.assert_allclose(result.per_factor["eval_accuracy"], expected)
 
 
 @every_metric
