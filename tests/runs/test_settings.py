@@ -243,6 +243,7 @@ def test_what_is_of_another_kind_is_refused_in_a_line(settings, message):
     ("settings", "message"),
     [
         ({"coefficients": {"beta": []}}, "expected beta to be a list of distinct values"),
+        ({"coefficients": {"beta": "14"}}, "expected beta to be a list of values; got '14'"),
         ({"coefficients": {"beta": [1.0, 1.0]}}, "expected beta to be a list of distinct values"),
         ({"coefficients": {"beta": [-1.0]}}, "expected beta to be a number of at least 0"),
         ({"coefficients": {"beta": [float("nan")]}}, "expected beta to be a number"),

@@ -102,6 +102,7 @@ def test_a_sweep_has_seeds_of_its_own():
     asked = {"sweep": [{"objective": "vae", "seed": [5]}, {"objective": "beta_vae"}]}
     assert [s.seed for s in make_study({**asked, "num_seeds": 2}).sweeps] == [[5], [0, 1]]
     assert [s.seed for s in make_study(asked, {"num_seeds": 2}).sweeps] == [[0, 1]] * 2
+    assert [s.seed for s in make_study(asked, {"num_seeds": 1}).sweeps] == [[0]] * 2
 
 
 def test_a_seed_beside_a_number_of_seeds_is_refused():
