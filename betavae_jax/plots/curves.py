@@ -6,6 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 _MOST_LABELS = 10
+_LONGEST_OF_TWO = 45  # characters of labels that stand in two columns
+_MOST_BESIDE, _ROWS = 50, 22  # labels beside a figure, and how many of them in a column
+_CHARACTER = 0.065  # inches of one there
 
 
 def draw_kl_history(steps: np.ndarray, kl_per_latent: np.ndarray, path: pathlib.Path) -> None:
@@ -69,7 +72,9 @@ def draw_elbo_history(
     axes.set_ylabel("ELBO (nats)")
     axes.grid(alpha=0.25)
     if len(labels) > 1:
-        axes.legend(fontsize=7, frameon=False, loc="lower right", ncols=1 + (len(labels) > 5))
+        is_short = max(map(len, labels[:_MOST_LABELS])) <= _LONGEST_OF_TWO
+        columns = 2 if len(labels) > 5 and is_short else 1
+        axes.legend(fontsize=7, frameon=False, loc="lower right", ncols=columns)
     figure.savefig(path)
 
 
@@ -93,7 +98,8 @@ def draw_rate_distortion(
     Args:
       rate: `[R]`, nats; a run whose rate or distortion is not finite is left out.
       distortion: `[R]`, nats.
-      groups: What the runs of one colour share, `R` strings such as `beta=4`.
+      groups: What the runs of one colour share, `R` strings such as `beta=4`; of more than ten
+        the names stand beside the plane, those of the first fifty.
       path: The file to write, PNG.
 
     References:
@@ -103,12 +109,17 @@ def draw_rate_distortion(
 
     rate, distortion = np.asarray(rate, np.float64), np.asarray(distortion, np.float64)
     kept = np.isfinite(rate) & np.isfinite(distortion)
-    figure = Figure(figsize=(5.6, 4.2), dpi=100, layout="constrained")
+    names = list(dict.fromkeys(groups))
+    labels = min(len(names), _MOST_BESIDE) + 1  # and the line's
+    columns = -(-labels // _ROWS) if len(names) > _MOST_LABELS else 0
+    beside = columns * (0.5 + _CHARACTER * max(map(len, names[:_MOST_BESIDE]), default=0))
+    figure = Figure(figsize=(5.6 + beside, 4.2), dpi=100, layout="constrained")
     axes = figure.subplots()
-    for number, group in enumerate(dict.fromkeys(groups)):
+    for number, group in enumerate(names):
         mine = kept & np.asarray([g == group for g in groups])
         colour, marker = f"C{number % 10}", "osD^v"[number // 10 % 5]
-        axes.scatter(rate[mine], distortion[mine], s=36, color=colour, marker=marker, label=group)
+        label = group if number < _MOST_BESIDE else None
+        axes.scatter(rate[mine], distortion[mine], s=36, color=colour, marker=marker, label=label)
     if np.any(kept):
         best = float(np.min((rate + distortion)[kept]))
         low, high = axes.get_xlim()
@@ -119,5 +130,8 @@ def draw_rate_distortion(
     axes.set_xlabel("rate (nats)")
     axes.set_ylabel("distortion (nats)")
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8, frameon=False)
+    if columns:
+        figure.legend(fontsize=8, frameon=False, loc="outside right upper", ncols=columns)
+    else:
+        axes.legend(fontsize=8, frameon=False)
     figure.savefig(path)

@@ -136,6 +136,28 @@ def test_groups_have_their_own_colours(tmp_path):
         assert count(picture, colour) > 60  # a point, and one in the legend
 
 
+@pytest.mark.parametrize("num_groups", [11, 22, 50, 90])
+def test_many_groups_stand_beside_the_plane(tmp_path, num_groups):
+    values = np.linspace(0, 1, num_groups)
+    groups = [f"beta={number}" for number in range(num_groups)]
+    draw_rate_distortion(values, values, groups, tmp_path / "a.png")
+    picture = read(tmp_path / "a.png")
+    for edge in (picture[[0, -1]], picture[:, [0, -1]]):
+        assert np.all(edge == WHITE)  # nothing is cut
+    frame = np.flatnonzero(np.all(picture == 0, axis=-1).sum(0) > 300)  # of the axes
+    assert frame[-1] > 400
+    assert np.any(picture[:, frame[-1] + 5 :] < 128)
+
+
+def test_long_names_of_runs_stay_within_the_axes(tmp_path):
+    names = [f"run {k}, alpha=0.5, beta={k}, learning_rate=0.001, seed={k}" for k in range(8)]
+    pictures = []
+    for labels in (names, [str(k) for k in range(8)]):
+        draw_elbo_history([np.arange(3)] * 8, [np.arange(3.0)] * 8, labels, tmp_path / "a.png")
+        pictures.append(read(tmp_path / "a.png"))
+    np.testing.assert_array_equal(pictures[0][:, :70], pictures[1][:, :70])  # the numbers of ELBO
+
+
 def test_runs_of_unequal_length_and_many_runs(tmp_path):
     steps = [np.arange(1, 3 + run) * 50 for run in range(12)]
     elbo = [-100.0 + step for step in steps]
