@@ -186,6 +186,14 @@ def test_a_code_of_separate_factors_generalises(encode_fn, predictor):
     }
 
 
+def test_a_value_of_few_rows_serves_where_it_is_set_in_all():
+    test = np.minimum(FACTORS_TEST, 1)
+    arrays = one_hot(SELDOM), SELDOM, one_hot(test), test
+    result = strong_generalisation(*arrays, encode_fn=one_hot, predictor="logistic",
+                                   experiments=1, jobs=1)  # fmt: skip
+    assert result.per_factor["strong_test_accuracy"][0] == 1.0
+
+
 def published_unfairness(counts):
     """The loop that the paper's section 4 describes, over counts [predictions, groups]."""
     overall = counts.sum(axis=1) / counts.sum()

@@ -14,6 +14,7 @@ from sklearn.svm import LinearSVC
 
 from betavae_jax.checks import InputError
 from betavae_jax.metrics import evaluate_metrics, irs, mig, modularity, sap, udr
+from betavae_jax.metrics.classifiers import standardise
 from betavae_jax.metrics.dci import dci_from_importance
 from betavae_jax.metrics.infomec import mean_concentration, nearest_neighbour_information
 from betavae_jax.metrics.information import (
@@ -201,6 +202,16 @@ def test_gaussian_scores_in_closed_form():
     expected = 2 * np.trace(c) - 2 * np.trace(root).real
     np.testing.assert_allclose(gaussian_wasserstein_correlation(c), expected)
     assert gaussian_total_correlation(np.empty((0, 0))) == 0.0
+
+
+def test_codes_are_standardised_by_those_that_are_learnt_from():
+    x, y = np.random.default_rng(0).normal([3, -40, 0], [2, 0.1, 5], size=(2, 50, 3))
+    x[:, 2] = 0.1
+    first, second = standardise(x, y)
+    expected = scipy.stats.zscore(x[:, :2])
+    np.testing.assert_allclose(first, np.column_stack([expected, np.zeros(50)]), atol=1e-12)
+    np.testing.assert_allclose(second[:, :2], scipy.stats.zmap(y[:, :2], x[:, :2]), atol=1e-12)
+    np.testing.assert_array_equal(second[:, 2], 0.0)
 
 
 @pytest.mark.parametrize("neighbours", [1, 3, 10])
