@@ -1,6 +1,7 @@
 """The memory of a CPU: what there is, what a program takes, and what is refused."""
 
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -163,6 +164,7 @@ def test_a_program_that_does_not_fit_is_refused_in_a_line(outer, monkeypatch):
         "expected 0.004 GB of memory, which training takes on 1 CPU device; got 0.003 GB "
         "(a smaller batch_size; BETAVAE_CHECK_MEMORY=0 tries all the same)"
     )
+    check_memory(*outer, [types.SimpleNamespace(platform="gpu")])  # it has a memory of its own
     monkeypatch.setenv("BETAVAE_CHECK_MEMORY", "0")
     check_memory(*outer, jax.devices()[:1])
 
