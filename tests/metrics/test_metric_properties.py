@@ -334,6 +334,14 @@ def test_the_exact_trees_do_not_depend_on_processes(small):
         dci(*arrays, trees="forest")
 
 
+@pytest.mark.parametrize("name", ["beta_vae_score", "factor_vae_score"])
+@pytest.mark.parametrize("number", ["num_train", "num_test"])
+def test_points_of_every_factor_are_needed(small, name, number):
+    with pytest.raises(InputError, match=f"expected {number} to be a whole number of at least 60"):
+        score(name, small, **{number: 59})
+    score(name, small, num_train=60, num_test=60)
+
+
 @pytest.mark.parametrize("name", ["beta_vae_score", "dci", "sap", "modularity", "infomec"])
 def test_an_absent_library_is_named(small, name, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda module: None)

@@ -199,6 +199,10 @@ BAD = [
         "objective beta_vae, which takes beta; got gamma",
     ),
     ({"sweep": [{"objective": "vae"}] * 2}, "two sweeps of vae with the same"),
+    (  # one run in common, of grids that differ
+        {"sweep": [{"objective": "vae", "seed": seeds} for seeds in ([0, 1], [1, 2])]},
+        "two sweeps of vae with the same",
+    ),
     ({"sweep": [{"objective": "vae", "preset": "paper"}]}, "preset paper"),
 ]
 

@@ -222,6 +222,8 @@ def test_udr_chooses_in_each_objective(workdir):
     assert choose_by_udr([{k: v for k, v in row.items() if k != "udr"} for row in rows]) == []
     unscored = [{**row, "udr": None} if row["sweep"] == "beta_vae" else row for row in rows]
     assert choose_by_udr(unscored) == [dip]
+    rows[0]["mig"] = None  # refused for this run alone: the chosen one is compared with the others
+    assert choose_by_udr(rows)[0].ranks["mig"] == pytest.approx(1 / 2)
 
 
 def test_a_run_that_stopped_counts_nowhere_else(workdir):
