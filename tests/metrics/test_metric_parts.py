@@ -270,6 +270,17 @@ def test_lasso_and_rank_correlations_are_the_libraries(population):
         np.testing.assert_allclose(ranks[i, j], np.abs(expected), atol=1e-12)
 
 
+def test_lasso_goes_on_while_weights_fall():
+    """Of two latents that nearly cancel, both weights for the opposite of their sum only fall."""
+    x = np.random.default_rng(0).normal(size=(2, 400, 2))
+    x[0, :, 1] = 0.3 * x[0, :, 1] - x[0, :, 0]
+    x[1, :, 0] = -x[0].sum(axis=1)
+    x -= x.mean(axis=1, keepdims=True)
+    x /= x.std(axis=1, keepdims=True)
+    expected = Lasso(alpha=0.1, tol=1e-12, max_iter=10_000).fit(x[0], x[1, :, 0]).coef_
+    np.testing.assert_allclose(lasso_coefficients(x)[0, 1, :, 0], np.abs(expected), atol=1e-9)
+
+
 @pytest.mark.parametrize("correlation", ["lasso", "spearman"])
 def test_udr_prefers_the_runs_that_agree(population, correlation):
     kl = np.tile([1.0, 1.0, 0.0], (4, 1))
