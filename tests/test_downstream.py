@@ -127,6 +127,13 @@ def test_the_penalty_is_chosen_by_cross_validation():
     np.testing.assert_array_equal(fit_predictor("logistic", x, y, 5)(x), expected.predict(x))
 
 
+def test_a_class_that_is_not_among_those_chosen_on_is_learnt():
+    x, y = np.random.default_rng(0).normal(size=(3000, 3)), np.zeros(3000, int)
+    rare = np.setdiff1d(np.arange(3000), np.random.default_rng(0).permutation(3000)[:1000])[::700]
+    x[rare], y[rare] = 8.0, 1
+    np.testing.assert_array_equal(fit_predictor("logistic", x, y, 0)(x), y)
+
+
 def test_trees_are_scikit_learns():
     from sklearn.ensemble import GradientBoostingClassifier
 

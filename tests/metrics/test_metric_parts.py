@@ -404,6 +404,13 @@ def test_a_population_is_scored_run_by_run(small):
     assert scored[2].results["udr"].sizes["runs"] == 2
 
 
+def test_a_population_that_is_none_is_refused(small):
+    train, test = small.codes_train[None], small.codes_test[None]
+    for codes in ((train[0], test), (train, test[0]), (train[[0, 0]], test)):
+        with pytest.raises(InputError, match=r"expected codes \[R, N, D\] and \[R, M, D\]; got"):
+            evaluate_metrics(["mig"], codes[0], small.factors_train, codes[1], small.factors_test)
+
+
 @pytest.mark.parametrize(
     ("names", "settings", "message"),
     [
