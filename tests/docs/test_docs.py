@@ -82,6 +82,19 @@ def test_the_floors_that_are_described_are_the_floors_that_are_tested():
     assert {module: FLOORS[module] for module in named} == named
 
 
+def test_the_defaults_that_the_page_has_are_those_of_the_objectives():
+    from betavae_jax.objectives import OBJECTIVES
+
+    table = re.compile(r"^\| (`\w+`(?:, `\w+`)*) \|(?:[^|\\]|\\.)*\|([^|]*)\|", re.MULTILINE)
+    page = (DOCS / "objectives.md").read_text()
+    said = {
+        objective: {name: float(value) for name, value in re.findall(r"`(\w+)` (\d+)", defaults)}
+        for objectives, defaults in table.findall(page.partition("**Published settings.**")[0])
+        for objective in re.findall(r"\w+", objectives)
+    }
+    assert said == {name: make().Coefficients()._asdict() for name, make in OBJECTIVES.items()}
+
+
 def test_versions_agree():
     import betavae_jax
 
