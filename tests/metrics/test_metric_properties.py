@@ -55,7 +55,16 @@ def test_the_registry_names_the_published_metrics():
         "beta_vae_score", "factor_vae_score", "mig", "dci", "sap", "modularity", "irs",
         "unsupervised", "udr", "infomec",
     ]  # fmt: skip
+    # What Locatello et al. (2019), Duan et al. (2020) and Hsu et al. (2023) scored with.
+    points = {"batch_size": 64, "num_train": 10_000, "num_test": 5_000, "seed": 0}
+    assert metric_settings("beta_vae_score") == points
+    assert metric_settings("factor_vae_score") == {
+        **points, "num_variance": 10_000, "min_std": 0.05,
+    }  # fmt: skip
     assert metric_settings("mig") == {"bins": 20}
+    assert metric_settings("irs") == {"bins": 20, "quantile": 0.99}
+    assert metric_settings("udr")["min_kl"] == 0.01
+    assert metric_settings("infomec")["neighbours"] == 10
     assert metric_inputs("udr") == ("population", "kl")
     with pytest.raises(InputError, match="expected the metric to be one of beta_vae_score"):
         metric_settings("migg")
