@@ -133,10 +133,14 @@ def _runs_table(rows: Sequence[Row], scores: Sequence[str]) -> str:
                 (row["failed_at"], say_number(row["failed_at"], 0)),
                 _word_cell(at, row["cause"] or ""),
             ]
-        stopped = " stopped" if row["failed_at"] is not None else ""
-        words = f"{row['sweep']} {text.replace(',', '')} seed={row['seed']}{stopped}"
-        listed.append((words, cells))
+        listed.append((_words(row["sweep"], text, row), cells))
     return sortable_table(heads, listed)
+
+
+def _words(sweep: str, setting: str, row: Row) -> str:
+    """What a run is found by."""
+    stopped = " stopped" if row["failed_at"] is not None else ""
+    return f"{sweep} {setting.replace(',', '')} seed={row['seed']}{stopped}"
 
 
 def _choices(choices: Sequence[Choice]) -> str:
@@ -161,7 +165,7 @@ def _choices(choices: Sequence[Choice]) -> str:
             rank = choice.ranks.get(name)
             share = "" if rank is None else f" ({round(100 * rank)} %)"
             cells.append((run[name], say_number(run[name], 3) + share))
-        rows.append((choice.sweep, cells))
+        rows.append((_words(choice.sweep, choice.setting, run), cells))
     return (
         f'<div class="scroll">{sortable_table(heads, rows)}</div>'
         '<p class="note">The run of the highest UDR of each objective, which no label has helped '
