@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from typing import Any
 
 from absl import flags
 
@@ -10,20 +11,18 @@ from betavae_jax.checks import InputError
 flags.disclaim_key_flags()  # whoever calls `define_path` has the flag
 
 
-class _PathParser(flags.ArgumentParser[str]):
+class _PathParser(flags.ArgumentParser[str | None]):
     """A shell leaves the `~` of `--name=~/...` alone: taken as it is, it would name a folder."""
 
-    def parse(self, argument: str) -> str:
+    def parse(self, argument: Any) -> str:
         """The path, its `~` the home folder."""
         return os.path.expanduser(argument)
 
 
 def define_path(name: str, default: str | None, help_text: str) -> flags.FlagHolder[str | None]:
     """Defines a flag whose value is a path."""
-    holder: flags.FlagHolder[str | None] = flags.DEFINE(
-        _PathParser(), name, default, help_text, serializer=flags.ArgumentSerializer[str]()
-    )
-    return holder
+    serializer = flags.ArgumentSerializer[str | None]()
+    return flags.DEFINE(_PathParser(), name, default, help_text, serializer=serializer)
 
 
 def new_file(flag: flags.FlagHolder[str | None], suffix: str = "") -> pathlib.Path | None:
