@@ -18,7 +18,7 @@ from betavae_jax.metrics.rows import (
     max_values,
 )
 
-_JITTER = 1e-10  # of the codes' scale: breaks ties between codes that take few values
+_JITTER = 1e-10  # of the codes' standard deviation: breaks ties between codes that take few values
 _ROWS_PER_VALUE = 10
 
 
@@ -153,8 +153,7 @@ def nearest_neighbour_information(
     x = codes.astype(np.float64)
     varies = np.ptp(codes, axis=0) > 0
     x = (x - x.mean(axis=0)) / np.where(varies, x.std(axis=0), 1.0)
-    scale = np.maximum(1.0, np.abs(x).mean(axis=0))
-    x += _JITTER * scale * np.random.default_rng(seed).standard_normal(x.shape)
+    x += _JITTER * np.random.default_rng(seed).standard_normal(x.shape)
     ordered = np.sort(x, axis=0)
     information = np.zeros((x.shape[1], factors.shape[1]))
     for k, labels in enumerate(factors.T):
