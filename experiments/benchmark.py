@@ -10,13 +10,14 @@
 A ratio is the median over rounds of first / other; see `bench.measure`.
 """
 
+import importlib.util
 import os
 import pathlib
 import time
 
 from absl import flags
 
-from betavae_jax.checks import check_name
+from betavae_jax.checks import InputError, check_name
 from betavae_jax.objectives import OBJECTIVES
 from betavae_jax.runs.records import write_json
 from experiments import cli
@@ -97,6 +98,12 @@ def main() -> int:
     for flag, known in ((_PEER, PEERS), (_PART, PARTS), (_OBJECTIVES, OBJECTIVES)):
         for name in flag.value:
             check_name(flag.name, name, known)
+    for name in _PEER.value:
+        if importlib.util.find_spec(name) is None:  # before ours is measured
+            raise InputError(
+                f"expected {name} for --peer={name}; it is missing (pip install"
+                f" 'betavae_jax[{name}]')"
+            )
     output = new_file(_OUTPUT)
     budget = _BUDGET.value or (_SECONDS_ON_GPU if _SUITE.value == "gpu" else _SECONDS_ON_CPU)
     if _SUITE.value:

@@ -40,6 +40,22 @@ def test_the_home_of_nobody_is_a_name():
     assert _PathParser().parse("~no such user/a") == "~no such user/a"
 
 
+def fail(here, driver, *arguments, path=ROOT):
+    """Has a driver refuse its flags: what it says, all in one line, having written nothing."""
+    here.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", f"experiments.{driver}", *arguments],
+        cwd=here,
+        env={"PYTHONPATH": str(path), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert list(here.iterdir()) == []
+    return done.stderr
+
+
 @pytest.mark.parametrize(
     ("driver", "arguments"),
     [
@@ -51,14 +67,13 @@ def test_the_home_of_nobody_is_a_name():
     ],
 )
 def test_nothing_is_computed_for_a_file_that_cannot_be_written(tmp_path, driver, arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", f"experiments.{driver}", *arguments],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert "in a folder that exists; got no/a.json" in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert "in a folder that exists; got no/a.json" in fail(tmp_path / "here", driver, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("driver", "argument"), [("benchmark", "--peer=torch"), ("compare_elbo", "--data_dir=.")]
+)
+def test_nothing_is_computed_without_pytorch(tmp_path, driver, argument):
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
+    said = fail(tmp_path / "here", driver, argument, path=f"{tmp_path}:{ROOT}")
+    assert "betavae_jax[torch]" in said
