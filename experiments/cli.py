@@ -3,6 +3,7 @@
 import _thread
 import contextlib
 import gc
+import io
 import itertools
 import os
 import re
@@ -133,6 +134,8 @@ def count_cores() -> int:
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
+    if isinstance(sys.stdout, io.TextIOWrapper):  # before anything is printed
+        sys.stdout.reconfigure(errors="replace")  # where the locale has no β, there is a ?
     try:
         rest: list[str] = flags.FLAGS(_with_workdirs(argv))
     except flags.Error as error:  # absl would print every flag and exit with 1

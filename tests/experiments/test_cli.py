@@ -46,6 +46,16 @@ def test_a_core_is_a_device_unless_told_otherwise(given, expected):
     assert (done.returncode, done.stdout) == (0, f"{expected}\n"), done.stderr
 
 
+def test_what_the_locale_has_not_is_printed_all_the_same():
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER.replace("jax.device_count()", "'β'")],
+        env=environment(PYTHONIOENCODING="ascii"),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "?\n"), done.stderr
+
+
 def test_a_core_of_another_task_is_no_device():
     mine = os.sched_getaffinity(0)
     done = subprocess.run(
