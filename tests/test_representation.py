@@ -486,9 +486,11 @@ def change_config(workdir, change):
     (workdir / "config.json").write_text(json.dumps(config))
 
 
-def test_what_is_no_run_is_refused(run_directory, tmp_path):
-    with pytest.raises(InputError, match=r"a run directory; .*config.json is missing"):
-        bv.load(tmp_path / "nowhere")
+def test_what_is_no_run_is_refused(run_directory, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for nowhere in (tmp_path / "nowhere", "~/nowhere"):
+        with pytest.raises(InputError, match=rf"; {tmp_path}/nowhere/config.json is missing"):
+            bv.load(nowhere)
     with pytest.raises(InputError, match=r"a run directory; .*config.json is missing"):
         bv.load(run_directory / "config.json")
     for path in (None, 3, b"run"):
