@@ -1,6 +1,7 @@
 """The compiled program: its contract, its bits, its failures."""
 
 import re
+import types
 
 import jax
 import jax.numpy as jnp
@@ -248,6 +249,12 @@ def test_data_shape(make_experiment):
 def test_program_of_uses_no_more_devices_than_runs(make_experiment):
     assert len(program_of(make_experiment()).devices) == 1
     assert len(program_of(make_experiment(seed=[0, 1, 2])).devices) == 2
+
+
+def test_runs_of_a_device_advance_together_but_on_a_cpu():
+    assert population.default_vectorized_runs(5, tuple(jax.devices())) == 1
+    accelerators = (types.SimpleNamespace(platform="gpu"),) * 2
+    assert population.default_vectorized_runs(5, accelerators) == 3  # the fuller device's
 
 
 def test_a_schedule_that_has_risen_is_the_coefficient(make_experiment):

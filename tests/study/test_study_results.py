@@ -22,7 +22,14 @@ from betavae_jax.study.ledger import (
     TRAINED,
     read_ledger,
 )
-from betavae_jax.study.plan import Plan, cut, pack_directory, write_plan, write_study
+from betavae_jax.study.plan import (
+    Plan,
+    cut,
+    load_study,
+    pack_directory,
+    write_plan,
+    write_study,
+)
 from betavae_jax.study.summary import (
     choose_by_udr,
     columns_of,
@@ -187,6 +194,9 @@ def test_a_directory_without_a_study_is_refused(tmp_path):
     with pytest.raises(InputError, match="to be a study with a plan"):
         compose(tmp_path)
     assert list(tmp_path.iterdir()) == []
+    write_study(tmp_path, STUDY)  # as a kill before its plan leaves it
+    with pytest.raises(InputError, match="to be a study with a plan"):
+        load_study(tmp_path)
 
 
 def test_settings_are_summed_up_over_seeds(workdir):
