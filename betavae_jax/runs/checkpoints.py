@@ -1,8 +1,10 @@
 """Checkpoints by Orbax: whole or not there, verified by digest, the last few kept."""
 
 import contextlib
+import functools
 import io
 import logging
+import os
 import pathlib
 import shutil
 import sys
@@ -17,6 +19,7 @@ from betavae_jax.runs.leaves import flatten_leaves, sha256_of_leaves, unflatten_
 _LOGGER = logging.getLogger(__name__)
 
 _DAMAGED = "checkpoint of step %d is damaged (%s); trying the one before it"
+_BYTES_AT_ONCE = 1 << 20
 _SECONDS_TO_SETTLE = 0.5  # until the writing threads of a failed save have ended
 
 
@@ -36,7 +39,8 @@ def open_checkpoints(directory: pathlib.Path, *, keep: int) -> Checkpoints:
     """Opens, or creates, the checkpoints in a directory.
 
     A killed save leaves a temporary folder, which is removed here. A checkpoint whose digest
-    does not agree with its arrays is set aside as `STEP.damaged`, and the one before it serves.
+    does not agree with its arrays is set aside as `STEP.damaged`, and the one before it serves;
+    one whose files cannot be read just now is left alone, and so are those before it.
 
     Args:
       directory: Where they are.
@@ -66,7 +70,10 @@ def open_checkpoints(directory: pathlib.Path, *, keep: int) -> Checkpoints:
         steps = sorted(manager.all_steps(), reverse=True)
         for step in steps:
             try:
-                leaves = _verify(manager.restore(step, args=_restore_args()), step)
+                read = functools.partial(manager.restore, step, args=_restore_args())
+                leaves = _read(read, directory / str(step))
+            except CheckpointError:
+                raise
             except Exception as error:  # likewise; whatever it is, this checkpoint is no use
                 _set_aside(directory / str(step))
                 manager.reload()
@@ -94,7 +101,7 @@ def read_latest(directory: pathlib.Path) -> tuple[int, dict[str, np.ndarray]] | 
       (step, arrays by path, such as `state.params.encoder.conv_0.kernel`); None without one.
 
     Raises:
-      CheckpointError: If there are some, but none can be read.
+      CheckpointError: If there are some, but none can be read, or the latest not just now.
     """
     import orbax.checkpoint as ocp
 
@@ -103,9 +110,12 @@ def read_latest(directory: pathlib.Path) -> tuple[int, dict[str, np.ndarray]] | 
         while steps := steps_in(directory) - tried:
             step = max(steps)
             tried.add(step)
+            path = directory / str(step)
+            read = functools.partial(reader.restore, path.absolute(), args=_restore_args())
             try:
-                return step, _verify(reader.restore((directory / str(step)).absolute(),
-                                                    args=_restore_args()), step)  # fmt: skip
+                return step, _read(read, path)
+            except CheckpointError:
+                raise
             except Exception as error:  # as in `restore`
                 _LOGGER.warning(_DAMAGED, step, _first_line(error))
     if tried or any(directory.glob("*.damaged")):
@@ -138,6 +148,37 @@ def _quiet_threads() -> Iterator[None]:
     finally:
         logging.disable(level)
     sys.stderr.write(printed.getvalue())
+
+
+def _read(restore: Callable[[], Any], path: pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint; CheckpointError where not it is at fault but what it lies on."""
+    step = int(path.name)
+    try:
+        return _verify(restore(), step)
+    except Exception as error:
+        _check_readable(path, error)
+    return _verify(restore(), step)  # what a disk refuses once, it may give the next time
+
+
+def _check_readable(path: pathlib.Path, error: Exception) -> None:
+    """Raises CheckpointError unless the files of a checkpoint can be read, whatever they hold."""
+    try:
+        if isinstance(error, MemoryError):
+            raise error
+        for place, _, names in os.walk(path, onerror=_raise):
+            for name in names:
+                with open(os.path.join(place, name), "rb") as file:
+                    while file.read(_BYTES_AT_ONCE):
+                        pass
+    except FileNotFoundError:  # it is removed, or not whole
+        return
+    except (MemoryError, OSError) as trouble:
+        reason = str(trouble) or type(trouble).__name__
+        raise CheckpointError(f"could not read {path} ({reason}); it is left as it is") from trouble
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _restore_args() -> Any:

@@ -1,6 +1,7 @@
 """Checkpoints: exact, kept few, and never half there."""
 
 import contextlib
+import errno
 import json
 import logging
 import pathlib
@@ -15,7 +16,7 @@ import numpy as np
 import optax
 import pytest
 
-from betavae_jax.runs.checkpoints import CheckpointError, open_checkpoints
+from betavae_jax.runs.checkpoints import CheckpointError, open_checkpoints, read_latest
 from betavae_jax.runs.leaves import flatten_leaves
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -262,6 +263,56 @@ def test_all_damaged(again, saved, caplog):
             restore(saved, caplog)
 
 
+@pytest.mark.parametrize("depth", ["file", "folder"])
+def test_a_disk_that_gives_nothing_is_no_damage(depth, saved, caplog):
+    """A link to itself stands for it: once it is gone, the latest checkpoint serves."""
+    path = max((p for p in saved.glob("2/**/*") if p.is_file()), key=lambda p: p.stat().st_size)
+    path = path if depth == "file" else path.parent
+    content = path.rename(saved.parent / "away")
+    path.symlink_to(path)
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match=r"could not read .*/2 \(.*it is left as it is"):
+            restore(saved, caplog)
+        with pytest.raises(CheckpointError, match="could not read"):
+            read_latest(saved)
+    assert names(saved) == ["1", "2"]
+    path.unlink()
+    content.rename(path)
+    (step, tree), warnings = restore(saved, caplog)
+    assert (step, warnings) == (2, [])
+    assert_same(tree, make_tree(2))
+
+
+def test_what_a_disk_refuses_once_is_read_again(saved, caplog, monkeypatch):
+    import orbax.checkpoint as ocp
+
+    refused = []
+
+    def restore_once(self, *args, **kwargs):
+        if not refused:
+            refused.append(args)
+            raise OSError(errno.EIO, "Input/output error")
+        return ocp_restore(self, *args, **kwargs)
+
+    ocp_restore = ocp.CheckpointManager.restore
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", restore_once)
+    (step, tree), warnings = restore(saved, caplog)
+    assert (step, warnings, len(refused)) == (2, [], 1)
+    assert_same(tree, make_tree(2))
+
+
+def test_too_little_memory_is_no_damage(saved, caplog, monkeypatch):
+    import orbax.checkpoint as ocp
+
+    def too_large(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", too_large)
+    with pytest.raises(CheckpointError, match=r"could not read .*/2 \(MemoryError\)"):
+        restore(saved, caplog)
+    assert names(saved) == ["1", "2"]
+
+
 def test_whole_checkpoints_of_another_program_are_left_alone(saved):
     """A template of other shapes is an error of the caller; nothing is damaged."""
     template = {**make_tree(0), "step": np.zeros((3,), np.int32)}
@@ -323,7 +374,7 @@ def test_a_failing_save_names_the_last_whole_step(saved, monkeypatch):
 FULL_DISK = """
 import json, pathlib, resource, sys
 import numpy as np
-from betavae_jax.runs.checkpoints import CheckpointError, open_checkpoints
+from betavae_jax.runs.checkpoints import CheckpointError, open_checkpoints, read_latest
 
 def tree(seed):
     return {"w": np.random.default_rng(seed).normal(size=(2, 50_000)).astype(np.float32)}
