@@ -8,13 +8,13 @@ import os
 import pathlib
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from betavae_jax.checks import InputError
 from betavae_jax.runs.checkpoints import steps_in
 from betavae_jax.runs.machine import FORMAT
-from betavae_jax.runs.records import differences, read_versioned, write_json
+from betavae_jax.runs.records import differences, read_versioned, replacing, write_json
 from betavae_jax.runs.settings import MUTABLE
 
 _LOGGER = logging.getLogger(__name__)
@@ -150,9 +150,6 @@ def locked(workdir: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
     """
     made, lock = _acquire(workdir, wait)
     with lock:
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
         try:
             yield
         finally:
@@ -173,6 +170,11 @@ def _acquire(workdir: pathlib.Path, wait: bool) -> tuple[bool, IO[str]]:
                     f"expected {workdir} on a file system with locks; got {error.strerror}"
                 ) from None
             if _stands(lock, workdir / _LOCK):
+                try:
+                    _note_holder(lock)
+                except OSError as error:
+                    _forget(workdir, made)
+                    raise InputError(_say_unwritable(workdir, error.strerror)) from None
                 refused.pop_all()
                 return made, lock
 
@@ -186,7 +188,11 @@ def _open_lock(workdir: pathlib.Path) -> tuple[bool, IO[str]]:
             return made, (workdir / _LOCK).open("a+")
         except OSError as error:
             reason = error.strerror
-    raise InputError(f"expected a workdir that can be written; got {workdir} ({reason})")
+    raise InputError(_say_unwritable(workdir, reason))
+
+
+def _say_unwritable(workdir: pathlib.Path, reason: str) -> str:
+    return f"expected a workdir that can be written; got {workdir} ({reason})"
 
 
 def _flock(lock: IO[str], workdir: pathlib.Path, wait: bool) -> None:
@@ -207,6 +213,12 @@ def _flock(lock: IO[str], workdir: pathlib.Path, wait: bool) -> None:
         time.sleep(_SECONDS_A_TRY)
     _LOGGER.warning("waiting for process %s, which is using %s", _holder(lock), workdir)
     fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def _note_holder(lock: IO[str]) -> None:
+    """Writes who we are past the file's buffer: what a full disk refuses is not tried again."""
+    os.ftruncate(lock.fileno(), 0)
+    os.write(lock.fileno(), str(os.getpid()).encode())
 
 
 def _holder(lock: IO[str]) -> str:
@@ -242,17 +254,22 @@ def prepare_directory(
       overwrite: Whether to start anew.
     """
     if overwrite:
-        empty_directory(workdir)
+        _empty(workdir, _OURS[1:])  # the configuration is replaced: without one, notes are foreign
     lines = [f"--{name}={_flag_value(value)}\n" for name, value in flags.items()]
     # A locale that is not UTF-8 gives names as surrogates, which turn back into their bytes.
-    (workdir / FLAGS).write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
+    with replacing(workdir / FLAGS) as beside:
+        beside.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
     write_json(workdir / CONFIG, config)
 
 
 def empty_directory(workdir: pathlib.Path) -> None:
     """Removes all that a run has in a directory, which is locked, but the lock."""
+    _empty(workdir, _OURS)
+
+
+def _empty(workdir: pathlib.Path, names: Sequence[str]) -> None:
     # The configuration goes last: killed half way, the directory still is a run directory.
-    for name in reversed(_OURS):
+    for name in reversed(names):
         _remove(workdir / name)
 
 

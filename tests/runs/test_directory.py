@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import errno
 import json
 import os
 import pathlib
@@ -293,6 +294,24 @@ def test_a_new_directory_in_which_nothing_was_begun_is_not_left(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_disk_too_full_for_a_lock_is_named_and_no_directory_is_left(tmp_path, monkeypatch):
+    write = os.write
+
+    def full(descriptor, content):
+        if content == str(os.getpid()).encode():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, content)
+
+    workdir = tmp_path / "new"
+    monkeypatch.setattr(os, "write", full)
+    with (
+        pytest.raises(InputError, match=r"can be written; got .*/new \(No space left on device\)"),
+        locked(workdir),
+    ):
+        pytest.fail("it was given")
+    assert not workdir.exists()
+
+
 def test_a_directory_that_was_there_stays(tmp_path):
     (tmp_path / "run").mkdir()
     with locked(tmp_path / "run"):
@@ -422,6 +441,26 @@ def fill(folder):
         (folder / name / "deep" / "file").write_text("old")
 
 
+def test_flags_are_whole_or_as_they_were(workdir, tmp_path, monkeypatch):
+    """They repeat the run, so neither a full disk nor a kill may empty them; nor may a copy whose
+    files are links change those of the original."""
+    prepare_directory(workdir, BASE, {"beta": [4.0]}, overwrite=False)
+    (tmp_path / "linked.txt").hardlink_to(workdir / FLAGS)
+
+    def full(path, text, **kwargs):
+        path.write_bytes(text[: len(text) // 2].encode())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "write_text", full)
+        with pytest.raises(OSError, match=r"No space left on device: '.*flags.txt'"):
+            prepare_directory(workdir, BASE, {"beta": [5.0]}, overwrite=False)
+    assert (workdir / FLAGS).read_text() == "--beta=4.0\n"
+    prepare_directory(workdir, BASE, {"beta": [5.0]}, overwrite=False)
+    assert (workdir / FLAGS).read_text() == "--beta=5.0\n"
+    assert (tmp_path / "linked.txt").read_text() == "--beta=4.0\n"
+
+
 def test_prepare_leaves_an_earlier_run(workdir):
     fill(workdir)
     before = listing(workdir)
@@ -469,6 +508,7 @@ def test_a_kill_at_any_moment_leaves_a_directory_to_go_on_in(
     if overwrite:
         prepare_directory(folder, BASE, {}, overwrite=False)
         fill_ours(folder)
+        (folder / "notes.txt").write_text("mine")
     left = [moment]
 
     def counted(function):
