@@ -11,7 +11,7 @@ from betavae_jax.fit import Fitted, Hooks, carry_template, feed_of, fit
 from betavae_jax.population import num_runs
 from betavae_jax.runs.checkpoints import open_checkpoints
 from betavae_jax.runs.directory import CHECKPOINTS, LOG, REPORT, RESULTS, check_steps
-from betavae_jax.runs.records import append_log, cut_log, log_lines
+from betavae_jax.runs.records import append_log, cut_log, log_lines, sync
 from betavae_jax.runs.settings import Experiment
 from betavae_jax.runs.tensorboard import Events, no_events, open_events
 from betavae_jax.schedules import last_change
@@ -107,6 +107,10 @@ def _hooks(
         append_log(workdir / LOG, lines)
         events.scalars(lines)
 
+    def on_checkpoint(step: int, carry: Carry) -> None:
+        sync(workdir / LOG)  # else a node lost soon after may have the checkpoint, and not its log
+        save(step, carry)
+
     stale = [REPORT, RESULTS]  # of an earlier state; gone before the next is saved
 
     def after_chunk(done: int) -> None:
@@ -114,7 +118,7 @@ def _hooks(
             (workdir / stale.pop()).unlink(missing_ok=True)
         on_chunk(done)
 
-    return Hooks(on_log, save, after_chunk)
+    return Hooks(on_log, on_checkpoint, after_chunk)
 
 
 def _warn_of_long_schedules(experiment: Experiment) -> None:

@@ -1,11 +1,13 @@
 """Run directories of sets that are split or larger than their memory."""
 
 import json
+import os
 
 import jax
 import numpy as np
 import pytest
 
+import betavae_jax.fit_directory as fit_directory_module
 from betavae_jax.fit import program_of
 from betavae_jax.fit_directory import fit_directory
 from betavae_jax.population import take_runs
@@ -89,3 +91,30 @@ def test_events_can_be_left_out(images, tmp_path):
     assert (tmp_path / "a" / "tensorboard").is_dir()
     assert not (tmp_path / "b" / "tensorboard").exists()
     assert json.loads((tmp_path / "a" / "metrics.jsonl").read_text().splitlines()[0])["step"] == 5
+
+
+def test_the_log_is_on_the_disk_before_a_checkpoint(images, tmp_path, monkeypatch):
+    """Else a node lost just then may leave the steps, and a hole in their log for good."""
+    log, synced, saved = tmp_path / "a" / "metrics.jsonl", {}, []
+    fsync, opened = os.fsync, fit_directory_module.open_checkpoints
+
+    def noted(descriptor):
+        fsync(descriptor)
+        status = os.fstat(descriptor)
+        synced[status.st_ino] = status.st_size
+
+    def watched(*args, **kwargs):
+        checkpoints = opened(*args, **kwargs)
+
+        def save(step, tree):
+            status = log.stat()
+            saved.append((step, synced[status.st_ino], status.st_size))
+            checkpoints.save(step, tree)
+
+        return checkpoints._replace(save=save)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(fit_directory_module, "open_checkpoints", watched)
+    train(images, tmp_path / "a", 20)
+    assert [step for step, _, _ in saved] == [10, 20]
+    assert all(on_the_disk == written > 0 for _, on_the_disk, written in saved)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from betavae_jax.checks import InputError
+from betavae_jax.runs.records import sync
 
 _GROUP = 1 << 16  # rows of a Parquet row group
 _CHUNK = 1 << 16  # names that are made an array at a time
@@ -81,6 +82,7 @@ def open_codes(path: pathlib.Path, columns: Columns) -> Iterator[Write]:
         beside = pathlib.Path(folder, path.name)
         with WRITERS[path.suffix.lower()](beside, columns) as write:
             yield write
+        sync(beside)
         os.replace(beside, path)
 
 

@@ -32,9 +32,14 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     beside = path.with_name(path.name + ".new")
     with naming(path):
         yield beside
-        with beside.open("rb") as written:
-            os.fsync(written.fileno())  # else a node lost soon after may leave the name, no bytes
+        sync(beside)  # else a node lost soon after may leave the name, no bytes
         os.replace(beside, path)
+
+
+def sync(path: pathlib.Path) -> None:
+    """Waits until what was written to a file is on the disk."""
+    with naming(path), path.open("rb") as written:
+        os.fsync(written.fileno())
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

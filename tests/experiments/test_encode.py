@@ -253,6 +253,28 @@ def test_row_groups_hold_many_batches(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
+def test_codes_are_on_the_disk_before_they_take_their_name(tmp_path, monkeypatch, suffix):
+    """Else a node that is lost just then leaves the name, and not all bytes."""
+    synced, moments, replace = {}, [], os.replace
+
+    def noted(descriptor):
+        status = os.fstat(descriptor)
+        synced[status.st_ino] = status.st_size
+
+    def renamed(source, target):
+        status = os.stat(source)
+        moments.append((os.path.basename(target), synced[status.st_ino] == status.st_size))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "replace", renamed)
+    with code_files.open_codes(tmp_path / f"codes{suffix}", code_files.Columns(1)) as write:
+        ones = np.ones((2, 1), np.float32)
+        write(code_files.Codes(ones, ones, np.zeros((2, 0), np.int32), []))
+    assert moments == [(f"codes{suffix}", True)]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
 def test_names_of_files_that_are_no_utf8_are_written(tmp_path, suffix):
     names = ["ü.png", os.fsdecode(b"\xff\xfe.png")]
     path = tmp_path / f"codes{suffix}"
