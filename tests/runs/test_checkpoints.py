@@ -347,6 +347,18 @@ def test_what_a_killed_save_left_is_removed(name, saved, caplog):
     assert names(saved) == ["1", "2"]
 
 
+def test_what_a_save_prints_without_failing_is_passed_on(saved, monkeypatch, capsys):
+    import orbax.checkpoint as ocp
+
+    def wordy(self, step, *args, **kwargs):
+        print("slow", file=sys.stderr)
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", wordy)
+    with opened(saved) as checkpoints:
+        checkpoints.save(3, make_tree(3))
+    assert capsys.readouterr().err == "slow\n"
+
+
 def test_a_failing_save_names_the_last_whole_step(saved, monkeypatch):
     import orbax.checkpoint as ocp
 
