@@ -351,7 +351,7 @@ def test_what_a_save_prints_without_failing_is_passed_on(saved, monkeypatch, cap
     import orbax.checkpoint as ocp
 
     def wordy(self, step, *args, **kwargs):
-        print("slow", file=sys.stderr)
+        sys.stderr.write("slow\n")
 
     monkeypatch.setattr(ocp.CheckpointManager, "save", wordy)
     with opened(saved) as checkpoints:
