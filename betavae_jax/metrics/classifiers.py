@@ -46,10 +46,11 @@ def fit_logistic(x: np.ndarray, y: np.ndarray, **settings: Any) -> Any:
 def standardise(codes: np.ndarray, *further: np.ndarray) -> list[np.ndarray]:
     """Gives codes `[N, D]` mean 0 and standard deviation 1, and `further` rows the same map.
 
-    A constant latent becomes 0, of which no classifier learns anything.
+    A constant latent becomes 0, of which no classifier learns anything; so does one whose standard
+    deviation is 0 because its square is too small a number.
     """
-    varies = np.ptp(codes, axis=0) > 0
-    mean, scale = codes.mean(axis=0), np.where(varies, codes.std(axis=0), np.inf)
+    mean, scale = codes.mean(axis=0), codes.std(axis=0)
+    scale = np.where((np.ptp(codes, axis=0) > 0) & (scale > 0), scale, np.inf)
     return [(rows - mean) / scale for rows in (codes, *further)]
 
 

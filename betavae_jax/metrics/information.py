@@ -17,7 +17,8 @@ def discretise(values: np.ndarray, bins: int = _BINS) -> np.ndarray:
       bins: Number of bins.
 
     Returns:
-      Bin numbers from 1 to `bins`, int64, of the same shape. A constant column is one bin.
+      Bin numbers from 1 to `bins`, int64, of the same shape. A constant column is one bin. Where
+      its numbers are too coarse for so many edges, a column is cut in units of its range.
 
     References:
       Locatello et al. (2019), whose discretiser this is, edge for edge.
@@ -26,9 +27,18 @@ def discretise(values: np.ndarray, bins: int = _BINS) -> np.ndarray:
     binned = np.empty(values.shape, np.int64)
     for at in np.ndindex(*values.shape[:-2], values.shape[-1]):
         column = (*at[:-1], slice(None), at[-1])
-        edges = np.histogram_bin_edges(values[column], bins)
-        binned[column] = np.digitize(values[column], edges[:-1])
+        binned[column] = _discretise_column(values[column], bins)
     return binned
+
+
+def _discretise_column(column: np.ndarray, bins: int) -> np.ndarray:
+    try:
+        edges = np.histogram_bin_edges(column, bins)
+    except ValueError:  # edges would coincide: a collapsed latent of a few neighbouring numbers
+        column = column.astype(np.float64) - np.float64(column.min())
+        column /= np.ptp(column) or 1.0
+        edges = np.histogram_bin_edges(column, bins)
+    return np.digitize(column, edges[:-1])
 
 
 def joint_counts(binned: np.ndarray, labels: np.ndarray, bins: int) -> np.ndarray:

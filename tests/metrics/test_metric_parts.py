@@ -48,6 +48,18 @@ def test_the_discretiser_is_the_conventions(dtype, bins):
     assert got.max() == bins
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [0.1, 0.99, -1.0, 3e7])
+def test_numbers_too_coarse_for_the_edges_are_cut_in_units_of_their_range(dtype, offset):
+    place = np.arange(16) % 8
+    column = dtype(offset) + place.astype(dtype) * np.spacing(np.abs(dtype(offset)))
+    with pytest.raises(ValueError, match="Too many bins"):
+        np.histogram(column, 20)
+    expected = np.minimum(1 + 20 * place // 7, 20)
+    np.testing.assert_array_equal(discretise(column[:, None])[:, 0], expected)
+    assert set(discretise(np.full((9, 1), dtype(5e18))).ravel()) == {11}  # as of other constants
+
+
 def test_information_and_entropy_against_scikit_learn(small):
     codes, factors = small.codes_train, small.factors_train * 7 - 3  # labels with gaps
     got = mutual_information_matrix(np.stack([codes, codes**3]), factors)

@@ -219,7 +219,27 @@ def test_constant_latents_change_little(small, plain, name):
 
 
 @every_metric
-@pytest.mark.parametrize("constant", [0.0, 0.1, -3e5])
+@pytest.mark.parametrize("constant", [0.1, -3e5, 1e-30])
+def test_latents_of_two_neighbouring_numbers_change_little(small, plain, name, constant):
+    """A collapsed latent is a number give or take rounding, between which no bins fit."""
+    pair = np.float32([constant, np.nextafter(np.float32(constant), np.float32(1))])
+
+    def with_collapsed(codes):
+        latents = np.random.default_rng(len(codes)).choice(pair, size=(len(codes), 2))
+        return np.concatenate([codes, latents], axis=1)
+
+    result = score(name, small, with_collapsed)
+    json.dumps(result.to_json(), allow_nan=False)
+    if name == "modularity":  # noise has a modularity by chance
+        np.testing.assert_allclose(
+            result.per_latent["modularity"][:5], plain(name).per_latent["modularity"], atol=1e-9
+        )
+    elif name not in ("sap", "unsupervised"):
+        np.testing.assert_allclose(result.value, plain(name).value, atol=0.03)
+
+
+@every_metric
+@pytest.mark.parametrize("constant", [0.0, 0.1, -3e5, 5e8])
 def test_collapse_is_a_defined_number(small, name, constant):
     result = score(name, small, lambda codes: np.full_like(codes, constant))
     json.dumps(result.to_json(), allow_nan=False)
