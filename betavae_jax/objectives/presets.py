@@ -75,6 +75,8 @@ PRESETS: dict[str, dict[str, Preset]] = {
             {
                 "coefficients": {"alpha": [1.0], "beta": [6.0], "gamma": [1.0]},
                 "objective_settings": {"estimator": "mws"},
+                "network": "mlp",
+                "likelihood": "bernoulli",
                 "num_latents": 10,
                 "batch_size": 2048,
                 "learning_rate": [1e-3],

@@ -48,6 +48,18 @@ def test_the_papers_values_are_the_defaults():
             assert value == [defaults[name]], (objective, name)
 
 
+@pytest.mark.parametrize("objective", ["beta_vae", "beta_tcvae"])
+def test_fully_connected_networks_of_papers_are_so(objective):
+    """Chen et al. took the network of Higgins et al. for dSprites, not a convolutional one."""
+    settings = Settings(objective=objective)._replace(**preset("paper", objective))
+    resolved = resolve(settings, (64, 64, 1))
+    assert (resolved.network, resolved.likelihood) == ("mlp", "bernoulli")
+    assert resolved.network_settings == {
+        "widths": "1200,1200", "decoder_widths": "1200,1200,1200",
+        "activation": "relu", "decoder_activation": "tanh",
+    }  # fmt: skip
+
+
 def test_the_description_names_every_source():
     lines = describe_presets().splitlines()
     assert len(lines) == len(CASES)
