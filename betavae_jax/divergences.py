@@ -38,7 +38,7 @@ def minibatch_weighted(batch_size: int, num_examples: int) -> np.ndarray:
       Float64 `[B, B]`; row i weighs the components of q(z_i).
 
     References:
-      Chen et al. 2018, equation 5 and appendix C.1.
+      Chen et al. 2018, section 3.1 and appendix C.1.
     """
     return np.full((batch_size, batch_size), -np.log(float(batch_size) * num_examples))
 

@@ -43,7 +43,9 @@ def udr(
 
     References:
       Duan et al. (2020), "Unsupervised model selection for variational disentangled
-      representation learning", on unsupervised disentanglement ranking.
+      representation learning", on unsupervised disentanglement ranking; a pair's score as in
+      disentanglement_lib, which weighs the mean over one run's latents and that over the other's
+      alike.
     """
     check_name("correlation", correlation, _CORRELATIONS)
     check_at_least("min_kl", min_kl, 0.0)
@@ -80,7 +82,7 @@ def _result(
         per_latent={"active": active[run]},
         matrices={"pair_scores_by_run": pairs[:, run]},
         interval=Interval(low, high, "quartiles over the other runs"),
-        convention=f"Duan 2020 as in Locatello 2019: {kind[correlation]}; latents with KL ≤ "
+        convention=f"Duan 2020 as in disentanglement_lib: {kind[correlation]}; latents with KL ≤ "
         f"{min_kl} {dropped}; median over the other runs",
         sizes={"runs": shape[0], "rows": shape[1], "latents": shape[2]},
         seed=None,
