@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from betavae_jax.checks import InputError
 from betavae_jax.downstream import (
@@ -68,6 +69,16 @@ def test_noise_predicts_by_chance():
     spread = 4 * np.sqrt(chance * (1 - chance) / 400)
     for name in ("logistic", "lightgbm"):
         assert abs(result.scores[f"{name}:400:mean_test_accuracy"] - chance) < spread
+    assert result.value == result.scores["logistic:400:mean_test_accuracy"]  # of the first
+    assert result.value != result.scores["lightgbm:400:mean_test_accuracy"]
+
+
+def test_the_interval_of_one_factor_is_that_of_a_share():
+    result = downstream(NOISE[0], FACTORS[:, :1], NOISE[1], FACTORS_TEST[:, :1], labels=(400,),
+                        predictors=("logistic",), jobs=1)  # fmt: skip
+    error = np.sqrt(result.value * (1 - result.value) / 200)
+    expected = scipy.stats.norm.interval(0.95, loc=result.value, scale=error)
+    np.testing.assert_allclose(result.interval[:2], expected)
 
 
 def test_the_headline_is_the_accuracy_from_a_hundred_labels_or_from_the_most():

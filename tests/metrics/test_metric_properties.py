@@ -296,6 +296,8 @@ def test_factors_that_cannot_be_labels_are_refused(small, name):
         call(name, spoil(small, factors_train=one_value))
     with pytest.raises(InputError, match=r"expected factors.* \[2000, K\]; got shape \[1999, 3\]"):
         call(name, spoil(small, factors_train=factors[1:]))
+    with pytest.raises(InputError, match=r"expected factors.* \[2000, K\]; got shape \[2000, 0\]"):
+        call(name, spoil(small, factors_train=factors[:, :0]))
 
 
 @pytest.mark.parametrize(
