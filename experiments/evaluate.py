@@ -38,9 +38,9 @@ from experiments.file_flags import OUTPUT
 from experiments.path_flags import define_path, new_file
 from experiments.score_flags import NUM_TEST, NUM_TRAIN, asked_metrics
 
-for module in (cli, score_flags):
-    flags.adopt_module_key_flags(module)  # so that --help shows them
-flags.declare_key_flag(OUTPUT.name)  # a JSON file for the scores of --codes
+flags.adopt_module_key_flags(score_flags)  # so that --help shows them
+for name in (cli.WORKDIR.name, cli.DETERMINISTIC.name, OUTPUT.name):  # JSON, of --codes
+    flags.declare_key_flag(name)
 _CODES = define_path("codes", None, "Instead of a run directory: codes in a .npz file.")
 _SEED = flags.DEFINE_integer("draw_seed", 0, "Of every draw.", lower_bound=0)
 _JOBS = flags.DEFINE_integer("jobs", -1, "Processors for classifiers; -1 is all.")

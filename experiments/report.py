@@ -16,7 +16,7 @@ from experiments import cli
 from experiments.directory import standing_results
 from experiments.file_flags import RUN
 
-flags.adopt_module_key_flags(cli)  # so that --help shows them
+flags.declare_key_flag(cli.WORKDIR.name)  # so that --help shows it
 flags.declare_key_flag(RUN.name)  # for a page of its own
 
 

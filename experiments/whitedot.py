@@ -89,7 +89,11 @@ def main() -> int:
         experiment = build(settings)
         print(f"{name}: {len(experiment.runs.seed)} runs of {settings.num_steps} steps")
         trained = train_directory(
-            experiment, workdir / name, deterministic=cli.DETERMINISTIC.value, report=False
+            experiment,
+            workdir / name,
+            allow_inexact_resume=cli.INEXACT.value,
+            deterministic=cli.DETERMINISTIC.value,
+            report=False,
         )
         if trained.fitted.signal:
             return cli.stopped_by(trained.fitted.signal, trained.fitted.step)

@@ -45,6 +45,26 @@ def test_the_widths_table():
     assert lines[-1] == "| radius | 1.50 ± 0.00 | 0.60 ± 0.00 |"
 
 
+def test_the_driver_hands_on_what_it_may_do(tmp_path):
+    script = """
+from experiments import whitedot
+
+def see(*_, allow_inexact_resume, **__):
+    print(allow_inexact_resume)
+    raise SystemExit(0)
+
+whitedot.train_directory = see
+whitedot.cli.run(whitedot.main)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, "--allow_inexact_resume", f"--workdir={tmp_path}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines()[-1:] == ["True"], done.stderr
+
+
 @pytest.fixture(scope="module")
 def measured(make_experiment):
     experiment = make_experiment(coefficients={"beta": [1.0, 4.0]}, seed=[0, 1])
