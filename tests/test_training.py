@@ -174,6 +174,33 @@ def test_a_run_that_blows_up_freezes_alone(make_experiment):
     assert_equal_bits(run_of(one_step.state.opt_state, 2), run_of(both.state.opt_state, 2))
 
 
+@pytest.mark.parametrize("what", ["gradient", "critic", "neither"])
+def test_a_finite_loss_does_not_hide_what_is_not_finite(make_experiment, what):
+    experiment = make_experiment(**DENSE)
+    objective = experiment.objective
+
+    def loss(params, *arguments):
+        value, rest = objective.loss(params, *arguments)
+        nothing = 0.0 * sum(jnp.sum(leaf) for leaf in jax.tree.leaves(params))
+        return value + jnp.sqrt(nothing), rest  # the slope of a root at 0, times 0
+
+    def critic_loss(*arguments):
+        value, extras = objective.critic_loss(*arguments)
+        return value + jnp.inf, extras
+
+    changes = {"gradient": {"loss": loss}, "critic": {"critic_loss": critic_loss}, "neither": {}}
+    changed, data = objective._replace(**changes[what]), experiment.splits.train
+    settings = run_of(experiment.runs, 0)
+    state = jax.jit(training.make_init(experiment.model, changed, (16, 16, 1), 3))(settings)
+    step = training.make_step(experiment.model, changed, data, 8)
+    after, terms = jax.jit(step)(state, settings, data.arrays)
+    assert np.isfinite(terms.loss)
+    if what == "neither":
+        assert (after.failed_at, after.step) == (-1, 1)
+    else:
+        assert_equal_bits(after, state._replace(failed_at=np.int32(0)))
+
+
 def test_failing_terms_survive_a_report(make_experiment):
     session = Session(make_experiment(learning_rate=[1e30], **DENSE)).advance(5)
     session.carry = session.program.report(session.carry)
