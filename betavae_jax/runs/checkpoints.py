@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from betavae_jax.runs.leaves import flatten_leaves, sha256_of_leaves, unflatten_leaves
+from betavae_jax.runs.records import sync
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -62,6 +63,9 @@ def open_checkpoints(directory: pathlib.Path, *, keep: int) -> Checkpoints:
         try:
             with _quiet_threads():
                 manager.save(step, args=args, force=True)
+                # Orbax waits for the arrays alone. Else a node lost soon after may leave none whole
+                # of those that were saved in the last half minute.
+                _sync(directory / str(step))
         except Exception as error:  # Orbax passes on whatever its storage layers raise
             _remove_unfinished(directory)
             raise CheckpointError(_save_message(step, error, manager.all_steps())) from error
@@ -208,6 +212,12 @@ def _set_aside(damaged: pathlib.Path) -> None:
     aside = damaged.with_name(f"{damaged.name}.damaged")
     shutil.rmtree(aside, ignore_errors=True)
     damaged.rename(aside)
+
+
+def _sync(path: pathlib.Path) -> None:
+    for place, _, names in os.walk(path):
+        for name in names:
+            sync(pathlib.Path(place, name))
 
 
 def _remove_unfinished(directory: pathlib.Path) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import logging
+import os
 import pathlib
 import shutil
 import subprocess
@@ -357,6 +358,26 @@ def test_what_a_save_prints_without_failing_is_passed_on(saved, monkeypatch, cap
     with opened(saved) as checkpoints:
         checkpoints.save(3, make_tree(3))
     assert capsys.readouterr().err == "slow\n"
+
+
+def test_a_checkpoint_is_on_the_disk_once_it_is_saved(tmp_path, monkeypatch):
+    """Of two that were not, a lost node may leave neither, and they are all that is kept."""
+    synced, fsync = {}, os.fsync
+
+    def noted(descriptor):
+        fsync(descriptor)
+        status = os.fstat(descriptor)
+        synced[status.st_ino] = status.st_size
+
+    monkeypatch.setattr(os, "fsync", noted)
+    directory = tmp_path / "checkpoints"
+    with opened(directory) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, make_tree(step))
+            files = [path for path in (directory / str(step)).rglob("*") if path.is_file()]
+            assert len(files) > 5
+            for path in files:
+                assert synced.get(path.stat().st_ino) == path.stat().st_size, path
 
 
 def test_a_failing_save_names_the_last_whole_step(saved, monkeypatch):
