@@ -279,6 +279,9 @@ def test_kl_of_posteriors_has_its_closed_form():
         assert np.all(np.isfinite(kl_of_posteriors(flat, second)))
 
 
+FLAT = Posterior(np.zeros((5, 2), np.float32), np.zeros((5, 2), np.float32))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -291,6 +294,14 @@ def test_kl_of_posteriors_has_its_closed_form():
         ),
         (lambda: maximum_mean_discrepancy(jnp.ones((2, 2)), jnp.ones((2, 2)), "x", 1.0), "imq"),
         (lambda: divergences.covariance(jnp.ones(3)), "of shape"),
+        *(
+            (lambda z=z, w=w: aggregate_log_density(jnp.ones(z), FLAT, jnp.zeros(w)), message)
+            for z, w, message in [
+                ((4, 3), (4, 5), "expected z of shape"),
+                ((4, 2), (1, 5), "expected log_weights of shape"),  # one row would serve all
+                ((4, 2), (4, 1), "expected log_weights of shape"),
+            ]
+        ),
     ],
 )
 def test_bad_input_is_refused(call, message):

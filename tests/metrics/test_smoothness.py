@@ -49,9 +49,11 @@ def test_r_squared():
 def test_refusals():
     with pytest.raises(InputError, match=r"shape \[48, any\]"):
         grid_jumps(np.ones((47, 2)), (8, 6))
-    with pytest.raises(InputError, match="finite codes"):
-        grid_jumps(np.full((48, 2), np.nan), (8, 6))
     with pytest.raises(InputError, match="factors"):
         linear_r_squared(np.ones((48, 2)), np.ones((47, 1)))
-    with pytest.raises(InputError, match="finite"):
-        linear_r_squared(np.full((48, 2), np.inf), GRID)
+    once = np.where(np.arange(96).reshape(48, 2) == 3, np.nan, GRID)
+    with pytest.raises(InputError, match="finite codes"):
+        grid_jumps(once, (8, 6))
+    for codes, factors in ((once, GRID), (GRID, once)):
+        with pytest.raises(InputError, match="finite codes and factors"):
+            linear_r_squared(codes, factors)
