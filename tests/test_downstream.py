@@ -231,6 +231,9 @@ def test_total_variation_of_independence_and_of_equality():
     a, b = np.repeat([0, 1, 2], 4), np.tile([0, 1, 2, 3], 3)
     assert total_variation(a, b) == (0.0, 0.0)
     np.testing.assert_allclose(total_variation(a, a), (2 / 3, 2 / 3))
+    # The last group has none of the last prediction.
+    few = total_variation(np.asarray([0, 0, 1]), np.asarray([0, 1, 0]))
+    np.testing.assert_allclose(few, published_unfairness(np.asarray([[1, 1], [1, 0]])))
     np.testing.assert_allclose(total_variation(np.asarray([0, 0, 0, 1]), np.asarray([0, 0, 0, 1])),
                                (0.75 * 0.25 + 0.25 * 0.75, 0.75))  # fmt: skip
 
