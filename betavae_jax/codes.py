@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from betavae_jax import gaussian
+from betavae_jax.mapped import over_devices
 from betavae_jax.population import replicate, take_runs
 from betavae_jax.training import Program
 from betavae_jax.types import Array, Arrays, Dataset, Model, Params, Posterior, draw_uniformly
@@ -59,7 +60,7 @@ def _map_rows(
 
         return jax.lax.map(lambda p: jax.lax.map(lambda i: rows(p, i), index), params)
 
-    return jax.pmap(apply, in_axes=(0, None, None), devices=devices)
+    return over_devices(apply, devices, in_axes=(0, None, None))
 
 
 def _encode(model: Model, params: Params, x: Array, index: Array) -> Posterior:

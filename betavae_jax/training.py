@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from betavae_jax.mapped import over_devices
 from betavae_jax.schedules import scheduled_coefficients
 from betavae_jax.types import (
     Array,
@@ -278,9 +279,9 @@ def make_program(
         return Carry(carry.state, *zeros)
 
     return Program(
-        jax.pmap(init, in_axes=(0, None), devices=devices),
-        jax.pmap(advance, in_axes=(0, 0, None, None), devices=devices, donate_argnums=(0,)),
-        jax.pmap(report, devices=devices, donate_argnums=(0,)),
+        over_devices(init, devices, in_axes=(0, None)),
+        over_devices(advance, devices, in_axes=(0, 0, None, None), donate_argnums=(0,)),
+        over_devices(report, devices, donate_argnums=(0,)),
         devices,
         vectorized_runs,
     )

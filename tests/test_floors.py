@@ -17,6 +17,7 @@ FLOORS = {
     "grids": 1,
     "schedules": 1,
     "memory": 1,
+    "mapped": 1,
     "layers": 1,
     "initial_values": 1,
     "critics": 1,

@@ -1,7 +1,9 @@
 """The compiled program: its contract, its bits, its failures."""
 
+import gc
 import re
 import types
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from betavae_jax import population, training
-from betavae_jax.fit import program_of
+from betavae_jax.fit import carry_template, program_of
 
 COLLECTIVES = re.compile(
     r"all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
@@ -116,6 +118,17 @@ def test_one_compilation_serves_every_beta_seed_rate_and_length(
     for i in range(len(leaves)):
         for j in range(i):
             assert not np.array_equal(leaves[i], leaves[j])
+
+
+def test_what_is_compiled_goes_with_the_program(make_experiment):
+    """`jax.pmap` keeps it for ever: after some 190 programs a process has no mapping left."""
+    experiment = make_experiment(**DENSE)
+    program = program_of(experiment, jax.devices()[:1])
+    carry_template(program, experiment.runs, experiment.splits.train.arrays)
+    gone = weakref.ref(program.init.__wrapped__)
+    del program
+    gc.collect()
+    assert gone() is None
 
 
 def test_the_compilation_counter_counts(counted_compilations):
