@@ -50,7 +50,8 @@ class Run(NamedTuple):
 def load_population(workdir: pathlib.Path) -> Population:
     """Loads data, model and latest whole checkpoint of a run directory.
 
-    Nothing is written, but a checkpoint that is found damaged is set aside, so hold the
+    Where the data is not that of training, such as a file that was written anew, a warning says
+    so. Nothing is written, but a checkpoint that is found damaged is set aside, so hold the
     directory's lock where another process may be training in it.
 
     Args:
@@ -63,10 +64,14 @@ def load_population(workdir: pathlib.Path) -> Population:
       InputError: If it is no run directory, has no checkpoint yet, or its data is not as expected.
       CheckpointError: If no checkpoint can be read, or it is of another program.
     """
-    settings = from_config(read_config(workdir), workdir)
+    config = read_config(workdir)
+    settings = from_config(config, workdir)
     if not (workdir / CHECKPOINTS).is_dir():  # opening them would make the folder
         raise InputError(f"expected {workdir} to hold a checkpoint; it has none yet")
     experiment = build(settings)
+    digest = sha256_of_tree(experiment.splits.train.arrays)
+    if digest != config["program"].get("data_sha256", digest):
+        _LOGGER.warning("%s was trained on other data than is read now and measured", workdir)
     program = program_of(experiment)
     feed = feed_of(experiment, program)
     try:

@@ -97,6 +97,16 @@ def test_a_busy_directory_is_left_alone(invoke, workdir):
     assert "to be free" in errors
 
 
+def test_other_data_than_that_of_training_is_told(workdir, caplog):
+    load_population(workdir)
+    assert "other data" not in caplog.text
+    config = json.loads((workdir / "config.json").read_text())
+    config["program"]["data_sha256"] = "0" * 64  # of a file that was written anew since
+    (workdir / "config.json").write_text(json.dumps(config))
+    load_population(workdir)
+    assert f"{workdir} was trained on other data than is read now" in caplog.text
+
+
 def ruin(workdir, how):
     config = json.loads((workdir / "config.json").read_text())
     if how == "no checkpoints":
