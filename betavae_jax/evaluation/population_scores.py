@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from betavae_jax.checks import InputError
 from betavae_jax.downstream import principal_components
 from betavae_jax.evaluation.codes_file import Four
 from betavae_jax.evaluation.draws import (
@@ -193,7 +194,10 @@ def _score_baseline(name: str, rows: tuple[Rows, Rows], four: Four, effort: Effo
     if name == "downstream_pca":
         what = f"principal components of {what}"
         width = min(four[0].shape[-1], *x.shape)
-        x, x_test = principal_components(x, x_test, width, seed=effort.seed)
+        try:
+            x, x_test = principal_components(x, x_test, width, seed=effort.seed)
+        except InputError as refusal:  # such as an environment without scikit-learn
+            return str(refusal)
     outcome = score_few_labels((x, four[1], x_test, four[3]), effort)
     if isinstance(outcome, str):
         return outcome

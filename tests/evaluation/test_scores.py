@@ -186,6 +186,16 @@ def test_few_labels_stand_beside_components_and_pixels(make_experiment):
     assert "LightGBM" in scores["dci_lightgbm"]["convention"]
 
 
+def test_components_that_cannot_be_had_keep_no_score_from_the_others(population, monkeypatch):
+    def absent(*modules):
+        raise InputError(f"expected {modules[0]} to be installed")
+
+    monkeypatch.setattr("betavae_jax.downstream.few_labels.check_installed", absent)
+    first, second = score(population, ["mig", "downstream_pca"])[:2]
+    assert first.result["value"] >= 0
+    assert second.refused == "expected sklearn to be installed"
+
+
 def test_without_factors_only_the_unsupervised_are_scored(tmp_path):
     x = np.random.default_rng(0).random((600, 6)).astype(np.float32)
     np.savez(tmp_path / "v.npz", data=x)
