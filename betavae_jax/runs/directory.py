@@ -191,7 +191,7 @@ def _open_lock(workdir: pathlib.Path) -> tuple[bool, IO[str]]:
     raise InputError(_say_unwritable(workdir, reason))
 
 
-def _say_unwritable(workdir: pathlib.Path, reason: str) -> str:
+def _say_unwritable(workdir: pathlib.Path, reason: str | None) -> str:
     return f"expected a workdir that can be written; got {workdir} ({reason})"
 
 
