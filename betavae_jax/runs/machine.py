@@ -18,10 +18,17 @@ from betavae_jax.types import Scale
 FORMAT = 2  # of the run directory
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
+# What of JAX's configuration changes numbers, as it is unless somebody has set it.
+_USUAL_OPTIONS = {
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_enable_x64": False,
+    "jax_default_matmul_precision": None,
+}
 
 
 def describe_machine(*, deterministic: bool = True) -> dict[str, Any]:
-    """Versions and hardware of this process.
+    """Versions, hardware and unusual options of JAX of this process.
 
     Args:
       deterministic: Whether accelerators were asked to leave out operations whose result
@@ -36,7 +43,13 @@ def describe_machine(*, deterministic: bool = True) -> dict[str, Any]:
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "device_kind": hardware,
         "deterministic": deterministic or device.platform == "cpu",
+        **({"jax_config": changed} if (changed := _changed_options()) else {}),
     }
+
+
+def _changed_options() -> dict[str, Any]:
+    values = {name: getattr(jax.config, name) for name in _USUAL_OPTIONS}
+    return {name: value for name, value in values.items() if value != _USUAL_OPTIONS[name]}
 
 
 def describe_program(
@@ -54,9 +67,8 @@ def describe_program(
     arrays, scale = experiment.splits.train.arrays, experiment.splits.train.scale
     form = _name_form(experiment.settings.network_settings.get("convolution"))
     return {
-        **{name: machine[name] for name in ("format", "versions", "device_kind")},
+        **machine,
         "vectorized_runs": vectorized_runs,
-        "deterministic": machine["deterministic"],
         "data_sha256": sha256_of_tree(arrays),
         "x_shape": list(data_shape(experiment.splits.train)),
         **({"convolution": form} if form else {}),
