@@ -174,8 +174,11 @@ def test_every_fast_score_of_codes(invoke, codes, tmp_path):
 
 
 @pytest.mark.slow  # exact trees
-def test_every_score_of_a_population(invoke, workdir):
+def test_every_score_of_a_population(invoke, make_experiment, train, tmp_path):
     many = ("--num_train=800", "--num_test=300", "--jobs=1")
+    grid = {"image_size": 16, "blob_grid": 16, "blob_margin": 2.0}  # 8 × 8 are too few for some
+    experiment = make_experiment(data=grid, seed=[0, 1], num_steps=6, tensorboard=False, **NETWORK)
+    workdir = train(tmp_path / "a", experiment)
     code, output, _ = invoke(f"--workdir={workdir}", "--metrics=all", *many)
     assert (code, "not scored" in output) == (0, False)
     assert {"dci", "fairness", "strong_generalisation", "downstream_pca"} <= set(
