@@ -17,7 +17,7 @@ from betavae_jax.export.onnx_files import load_onnx, write_onnx
 from betavae_jax.export.parameters import load_exported, load_safetensors, write_safetensors
 from betavae_jax.export.stablehlo import load_stablehlo, write_stablehlo
 from betavae_jax.representation import Representation
-from betavae_jax.runs.records import sync, write_json
+from betavae_jax.runs.records import sync_folder, write_json
 
 __all__ = [
     "FORMATS",
@@ -108,8 +108,7 @@ def export_run(
                     f" {FORMATS[name].tolerance:.0e}; nothing is kept"
                 )
             differences[name] = difference
-        for path in filter(pathlib.Path.is_file, beside.rglob("*")):
-            sync(path)
+        sync_folder(beside)
         os.replace(beside, output)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

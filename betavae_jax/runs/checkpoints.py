@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from betavae_jax.runs.leaves import flatten_leaves, sha256_of_leaves, unflatten_leaves
-from betavae_jax.runs.records import sync
+from betavae_jax.runs.records import sync_folder
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def open_checkpoints(directory: pathlib.Path, *, keep: int) -> Checkpoints:
                 manager.save(step, args=args, force=True)
                 # Orbax waits for the arrays alone. Else a node lost soon after may leave none whole
                 # of those that were saved in the last half minute.
-                _sync(directory / str(step))
+                sync_folder(directory / str(step))
         except Exception as error:  # Orbax passes on whatever its storage layers raise
             _remove_unfinished(directory)
             raise CheckpointError(_save_message(step, error, manager.all_steps())) from error
@@ -212,12 +212,6 @@ def _set_aside(damaged: pathlib.Path) -> None:
     aside = damaged.with_name(f"{damaged.name}.damaged")
     shutil.rmtree(aside, ignore_errors=True)
     damaged.rename(aside)
-
-
-def _sync(path: pathlib.Path) -> None:
-    for place, _, names in os.walk(path):
-        for name in names:
-            sync(pathlib.Path(place, name))
 
 
 def _remove_unfinished(directory: pathlib.Path) -> None:

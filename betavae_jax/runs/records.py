@@ -42,6 +42,12 @@ def sync(path: pathlib.Path) -> None:
         os.fsync(written.fileno())
 
 
+def sync_folder(folder: pathlib.Path) -> None:
+    """Waits until what was written to the files of a folder is on the disk."""
+    for path in filter(pathlib.Path.is_file, folder.rglob("*")):
+        sync(path)
+
+
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a file whole or not at all."""
     with replacing(path) as beside:

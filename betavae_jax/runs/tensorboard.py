@@ -38,12 +38,10 @@ def open_events(workdir: pathlib.Path, runs: int, *, purge_step: int | None = No
     """
     from tensorboardX.summary import scalar
 
-    opened = contextlib.ExitStack()
-    with contextlib.ExitStack() as failed:
-        failed.push(opened)
-        folders = [workdir / TENSORBOARD / f"run{run:03d}" for run in range(runs)]
-        files = [opened.enter_context(_open_file(folder, purge_step)) for folder in folders]
-        failed.pop_all()
+    folders = [workdir / TENSORBOARD / f"run{run:03d}" for run in range(runs)]
+    with contextlib.ExitStack() as opening:
+        files = [opening.enter_context(_open_file(folder, purge_step)) for folder in folders]
+        opened = opening.pop_all()
 
     def scalars(lines: Sequence[Mapping[str, Any]]) -> None:
         for line in lines:
