@@ -31,7 +31,7 @@ from betavae_jax.types import Arrays, Leaf, RunSettings, Terms
 
 _LOGGER = logging.getLogger(__name__)
 
-_SECONDS_A_CHUNK = 2.0  # a signal is answered, and the bar moves, at least this often
+SECONDS_A_CHUNK = 5.0  # a signal is answered, and the bar moves, at least this often
 _LONGEST_CHUNK = 10_000
 
 
@@ -216,7 +216,7 @@ def _after(step: int, every: int) -> int:
 
 def _next_chunk(count: int, seconds: float) -> int:
     """The number of steps that takes about the wished time, growing by no more than tenfold."""
-    wished = _SECONDS_A_CHUNK / max(seconds, 1e-6) * count
+    wished = SECONDS_A_CHUNK / max(seconds, 1e-6) * count
     return max(1, min(math.floor(wished), 10 * count, _LONGEST_CHUNK))
 
 

@@ -43,6 +43,7 @@ _PEER = flags.DEFINE_list("peer", [], f"Frameworks to measure beside ours: {', '
 _PART = flags.DEFINE_list("part", [], f"Parts of our step to measure: {', '.join(PARTS)}.")
 _OBJECTIVES = flags.DEFINE_list("objectives", [], "Objectives to measure beside beta_vae.")
 _ROUNDS = flags.DEFINE_integer("rounds", 9, "Rounds in turn.", lower_bound=1)
+_STARTS = flags.DEFINE_integer("starts", 3, "Fresh processes that share the rounds.", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 1.2, "Of a contender's turn in a round.", lower_bound=0)
 _DATASET = flags.DEFINE_string("dataset", "blobs", "What ours reads: 64×64 images.")
 _NETWORK = flags.DEFINE_string("network", "conv_locatello", "The network of all.")
@@ -117,7 +118,11 @@ def main() -> int:
     else:
         deadline = time.monotonic() + budget
         results = measure_group(
-            _entries(), deadline=deadline, rounds=_ROUNDS.value, seconds=_SECONDS.value
+            _entries(),
+            deadline=deadline,
+            rounds=_ROUNDS.value,
+            seconds=_SECONDS.value,
+            starts=min(_STARTS.value, _ROUNDS.value),
         )
         print("\n".join(group_rows(results, _BATCH_SIZE.value)))
         failed = any("failed" in result for result in results.values())

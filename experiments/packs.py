@@ -52,7 +52,7 @@ def run_pack(
     Args:
       workdir: The study's directory, with its plan.
       number: The pack.
-      on_chunk: Called with the steps done, every two seconds or so.
+      on_chunk: Called with the steps done, every five seconds or so.
       deterministic: Whether accelerators were asked for the same bits at every call.
       allow_inexact_resume: Whether to go on although versions or hardware have changed.
 

@@ -86,7 +86,7 @@ def test_going_on_gives_the_bits_and_the_log_of_not_stopping(small):
 def test_the_length_of_chunks_changes_no_bit(small, monkeypatch):
     usual, slow = Recorder(), Recorder()
     train(small, usual)
-    monkeypatch.setattr(fitting, "_SECONDS_A_CHUNK", 0.0)  # one step a chunk
+    monkeypatch.setattr(fitting, "SECONDS_A_CHUNK", 0.0)  # one step a chunk
     train(small, slow)
     assert_equal_bits(slow.saved, usual.saved)
 
@@ -102,7 +102,7 @@ def test_a_signal_ends_training_after_a_checkpoint(small, number):
 
 
 def test_a_signal_between_checkpoints_saves_where_it_stopped(small, monkeypatch):
-    monkeypatch.setattr(fitting, "_SECONDS_A_CHUNK", 0.0)
+    monkeypatch.setattr(fitting, "SECONDS_A_CHUNK", 0.0)
     recorder = Recorder()
     seen = []
 

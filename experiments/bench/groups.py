@@ -10,6 +10,7 @@ Known = dict[str, dict[str, Any]]  # the results of the groups before, by name
 
 _GRAPHS = "--xla_gpu_enable_command_buffer=+WHILE,+CONDITIONAL"
 _RUNS = 64  # of a population that fills an accelerator
+CHUNKS = (("a chunk of 1 step", 1), ("a chunk of 11 steps", 11))
 
 
 class Group(NamedTuple):
@@ -21,6 +22,7 @@ class Group(NamedTuple):
     rounds: int = 5
     seconds: float = 0.4
     share: float = 60.0  # of a suite's time, beside the shares of the groups after it
+    starts: int = 1  # of its processes
 
 
 def fastest_form(known: Known, group: str, prefix: str = "ours, ", default: str = "auto") -> str:
@@ -144,8 +146,8 @@ def _parts(known: Known, *, runs: int) -> dict[str, Entry]:
     options = {"form": form, "dataset": "dsprites", "runs": runs}
     whole = loop({**options, "vectorized": runs > 1}, runs=runs)
     parts = {p: Entry("part", {**options, "part": p}, runs=runs) for p in PARTS}
-    chunk = Entry("chunk", options, runs=runs)
-    return {"whole step": whole, **parts, "a chunk of no steps": chunk}
+    chunks = {name: Entry("chunk", {**options, "steps": n}, runs=runs) for name, n in CHUNKS}
+    return {"whole step": whole, **parts, **chunks}
 
 
 def _scaling(known: Known, counts: tuple[int, ...], *, vectorized: bool) -> dict[str, Entry]:
@@ -191,7 +193,7 @@ GPU = (
 )
 CPU = (
     Group("rates", "Rates of this machine", _rates_cpu, share=15),
-    Group("one_run", "One run", _one_run_cpu, 5, 1.2, share=160),
+    Group("one_run", "One run", _one_run_cpu, 9, 1.0, share=200, starts=3),
     Group("parts_1", "Parts of a step", lambda known: _parts(known, runs=1), 5, 0.5, share=50),
     Group(
         "scaling_in_turn",

@@ -103,35 +103,60 @@ def measure_group(
     deadline: float,
     rounds: int = 5,
     seconds: float = 0.4,
+    starts: int = 1,
 ) -> dict[str, Any]:
     """Measures contenders in turn, round after round.
 
     Args:
       entries: The contenders, by name.
       deadline: Of `time.monotonic()`; what is not ready or measured then has failed.
-      rounds: In which each takes its turn; the first is left out.
+      rounds: In which each takes its turn, those of all starts; a start's first is left out.
       seconds: A turn's length, roughly.
+      starts: How often all begin anew, since a process may be fast or slow for as long as it
+        lives, by where its memory happens to lie.
 
     Returns:
       For each name: `step_s`, seconds a step of each round, and its facts; or `failed`, why.
     """
     results: dict[str, Any] = {name: {"runs": entry.runs} for name, entry in entries.items()}
-    workers: dict[str, Worker] = {}
-    try:
-        if time.monotonic() >= deadline:
-            raise ContenderError("the time was up before it could start")
-        workers = {name: Worker(entry) for name, entry in entries.items()}
-        _measure(workers, results, deadline, rounds, seconds)
-    except ContenderError as error:
-        for result in results.values():
-            result.setdefault("failed", str(error))
-    finally:
-        for worker in workers.values():
-            worker.stop()
+    counts: dict[str, int] = {}
+    for start in range(starts):
+        left = {name: entry for name, entry in entries.items() if "failed" not in results[name]}
+        now = time.monotonic()
+        if start and now >= deadline:
+            break
+        ends = now + (deadline - now) / (starts - start)
+        ready = now + _READY_TIMEOUT if start else min(ends, now + _READY_TIMEOUT)
+        part = rounds // starts + (start < rounds % starts)
+        _measure_once(left, results, counts, ready, ends, part, seconds)
     for result in results.values():
         if "step_s" in result:
             result["median_s"] = statistics.median(result["step_s"])
     return results
+
+
+def _measure_once(
+    entries: Mapping[str, Entry],
+    results: dict[str, Any],
+    counts: dict[str, int],
+    ready: float,
+    deadline: float,
+    rounds: int,
+    seconds: float,
+) -> None:
+    """Starts all contenders, which are to be ready in time, measures them, and stops them."""
+    workers: dict[str, Worker] = {}
+    try:
+        if time.monotonic() >= ready:
+            raise ContenderError("the time was up before it could start")
+        workers = {name: Worker(entry) for name, entry in entries.items()}
+        _measure(workers, results, counts, ready, deadline, rounds, seconds)
+    except ContenderError as error:
+        for name in entries:
+            results[name].setdefault("failed", str(error))
+    finally:
+        for worker in workers.values():
+            worker.stop()
 
 
 @contextlib.contextmanager
@@ -146,22 +171,25 @@ def _recorded(result: dict[str, Any], workers: dict[str, Worker], name: str) -> 
 def _measure(
     workers: dict[str, Worker],
     results: dict[str, Any],
+    counts: dict[str, int],
+    ready: float,
     deadline: float,
     rounds: int,
     seconds: float,
 ) -> None:
-    counts: dict[str, int] = {}
-    ready = min(deadline, time.monotonic() + _READY_TIMEOUT)
     for name in list(workers):
         with _recorded(results[name], workers, name):
-            results[name].update(workers[name].answer(ready - time.monotonic())["facts"])
+            for fact, value in workers[name].answer(ready - time.monotonic())["facts"].items():
+                results[name].setdefault(fact, value)  # those of its first start
     for name in list(workers):
         with _recorded(results[name], workers, name):
-            counts[name] = _calibrate(workers[name], results[name]["granularity"], seconds)
+            if name not in counts:
+                counts[name] = _calibrate(workers[name], results[name]["granularity"], seconds)
+    measured = {name: len(results[name].get("step_s", ())) for name in workers}
     for number in range(rounds + 1):
         for name in list(workers):
             late = time.monotonic() >= deadline
-            if late and "step_s" in results[name]:
+            if late and len(results[name].get("step_s", ())) > measured[name]:
                 continue  # one round of each is enough then
             with _recorded(results[name], workers, name):
                 answer = workers[name].advance(counts[name])

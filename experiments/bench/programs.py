@@ -100,8 +100,8 @@ def make_product(
     return Contender(advance, facts)
 
 
-def make_chunk(**options: Any) -> Contender:
-    """A chunk of no steps, with what is fetched after it: the host's share of each chunk."""
+def make_chunk(*, steps: int, **options: Any) -> Contender:
+    """Chunks of so many steps, with what is fetched after each: the host loop's round."""
     experiment = make_experiment(**options)
     program = program_of(experiment, jax.local_devices()[:1])
     arrays = replicate(experiment.splits.train.arrays, program.devices)
@@ -111,8 +111,8 @@ def make_chunk(**options: Any) -> Contender:
     def advance(count: int) -> None:
         nonlocal carry
         for _ in range(count):
-            steps = replicate(np.int32(0), program.devices)
-            carry = program.advance(carry, settings, arrays, steps)
+            wanted = replicate(np.int32(steps), program.devices)
+            carry = program.advance(carry, settings, arrays, wanted)
             fetch_progress(carry, len(experiment.runs.seed))
 
     return Contender(advance)

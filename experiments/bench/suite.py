@@ -8,16 +8,16 @@ import time
 from typing import Any
 
 from betavae_jax.checks import check_name
+from betavae_jax.fit import SECONDS_A_CHUNK
 from betavae_jax.runs.records import write_json
 from experiments.bench import floors
 from experiments.bench.compiling import measure_compilation
-from experiments.bench.groups import SUITES, Group, Known, fastest_form
+from experiments.bench.groups import CHUNKS, SUITES, Group, Known, fastest_form
 from experiments.bench.measure import measure_group
 from experiments.bench.table import markdown, plot
 
 _BATCH_SIZE = 64
 _SHARES_OF_COMPILATION = {"cpu": 20.0, "gpu": 70.0}  # beside those of the groups
-_SECONDS_A_CHUNK = 2.0  # of the host loop, for the share that its calls take
 
 
 def report_suite(name: str, budget: float, output: pathlib.Path, only: list[str]) -> None:
@@ -61,9 +61,9 @@ def run_suite(name: str, budget: float, output: pathlib.Path, only: list[str]) -
     chosen = [g for g in SUITES[name] if not only or g.name in (*only, "rates")]
     shares = [g.share for g in chosen] + [_SHARES_OF_COMPILATION[name]] * with_compilation
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        # On a GPU two thirds of a compilation is trying kernels for each matrix product, and
-        # the products of most groups are the same.
-        shared = {"JAX_COMPILATION_CACHE_DIR": folder} if name == "gpu" else {}
+        # Contenders that start anew compile once. On a GPU two thirds of a compilation is trying
+        # kernels for each matrix product, and the products of most groups are the same.
+        shared = {"JAX_COMPILATION_CACHE_DIR": folder}
         for index, group in enumerate(chosen):
             started = time.monotonic()
             ends = started + (deadline - started) * group.share / sum(shares[index:])
@@ -97,6 +97,7 @@ def _measure(
         deadline=deadline,
         rounds=group.rounds,
         seconds=group.seconds,
+        starts=group.starts,
     )
 
 
@@ -121,7 +122,7 @@ def _floors(known: dict[str, Any]) -> dict[str, Any]:
 
 
 def _derived(known: dict[str, Any]) -> dict[str, Any]:
-    """What follows from the figures: ratios, extrapolations, the host's share."""
+    """What follows from the figures: ratios, extrapolations, a chunk's overhead."""
     derived: dict[str, Any] = {}
     singles = {
         name: result["median_s"]
@@ -131,7 +132,9 @@ def _derived(known: dict[str, Any]) -> dict[str, Any]:
     }
     if singles:
         derived["seconds_of_300000_steps"] = {n: 3e5 * s for n, s in singles.items()}
-    chunk = known.get("parts_1", {}).get("a chunk of no steps", {})
-    if "median_s" in chunk:
-        derived["chunk_overhead"] = chunk["median_s"] / _SECONDS_A_CHUNK
+    parts = known.get("parts_1", {})
+    (few, short), (many, long) = ((n, parts.get(name, {}).get("median_s")) for name, n in CHUNKS)
+    if short and long:
+        step = (long - short) / (many - few)
+        derived["chunk_overhead"] = (short - few * step) / SECONDS_A_CHUNK
     return derived

@@ -16,6 +16,14 @@ def ratio(first: list[float], other: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(first, other, strict=True))
 
 
+def _range(first: list[float], other: list[float]) -> str:
+    """The least and the greatest first / other of a round; nothing where there is but one."""
+    if len(first) != len(other) or len(first) == 1:
+        return ""
+    ratios = [a / b for a, b in zip(first, other, strict=True)]
+    return f" ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
 def _row(*cells: Any) -> str:
     return f"| {' | '.join(str(cell) for cell in cells)} |"
 
@@ -38,7 +46,7 @@ def group_rows(results: dict[str, Any], batch_size: int = 64) -> list[str]:
             _row(
                 name,
                 f"{1e3 * seconds:.3f}" if seconds < 0.01 else f"{1e3 * seconds:.1f}",
-                f"{ratio(first, result['step_s']):.2f}",
+                f"{ratio(first, result['step_s']):.2f}{_range(first, result['step_s'])}",
                 f"{ratio(result['step_s'], first):.3f}",
                 f"{result['runs'] * batch_size / seconds:,.0f}",
                 f"{result['first_call_s']:.1f}",

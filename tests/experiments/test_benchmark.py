@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from betavae_jax.fit import SECONDS_A_CHUNK
 from betavae_jax.gaussian import kl_per_latent
 from betavae_jax.likelihoods import bernoulli
 from betavae_jax.models import make_model
@@ -20,7 +22,7 @@ from experiments.bench import floors, groups, suite
 from experiments.bench.contenders import MAKERS, Entry
 from experiments.bench.measure import Worker, measure_group
 from experiments.bench.precision import compare
-from experiments.bench.table import markdown, plot, ratio
+from experiments.bench.table import group_rows, markdown, plot, ratio
 from experiments.peers import flax_vae
 
 SHORT = {"rounds": 2, "seconds": 0.01}
@@ -69,6 +71,15 @@ def test_floors_are_work_over_rates():
     assert floor["traffic_s"] == 2 * floors.step_bytes(64) / 1e9 == floor["floor_s"]
 
 
+def test_a_rate_of_memory_is_not_that_of_fresh_pages():
+    megabytes = 64
+    pages = megabytes * 1_000_000 / resource.getpagesize()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    floors.best_seconds(lambda x: x + 1, jnp.zeros(megabytes * 250_000))
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    assert faults < 5 * pages  # of the arrays to begin with; each pass is 25 times all of them
+
+
 def test_rates_are_positive():
     rates = floors.measure_rates(size=64, megabytes=1)
     assert set(rates) >= {"float32_flops_a_second", "bf16_flops_a_second", "bytes_a_second"}
@@ -88,8 +99,9 @@ def sleepers(monkeypatch, tmp_path):
     folder.joinpath("sitecustomize.py").write_text(
         "import os, time\n"
         "from experiments.bench import contenders\n"
-        "def sleeper(step=0.001, fail_after=None):\n"
+        "def sleeper(step=0.001, fail_after=None, log=os.devnull):\n"
         "    left = [fail_after]\n"
+        "    print(os.getpid(), file=open(log, 'a'))\n"
         "    def advance(count):\n"
         "        if left[0] is not None:\n"
         "            left[0] -= 1\n"
@@ -125,6 +137,43 @@ def test_contenders_are_measured_and_failures_told_apart(sleepers):
     text = markdown({"groups": {"one_run": results}, "titles": {"one_run": "One run"}})
     assert "out of patience" in text
     assert "| fast | 0." in text
+
+
+def test_rounds_are_shared_by_fresh_processes(sleepers, tmp_path):
+    entries = {
+        "well": Entry("sleeper", {"log": str(tmp_path / "well.txt")}),
+        "unable": Entry("sleeper", {"log": str(tmp_path / "unable.txt"), "fail_after": 3}),
+    }
+    results = measure_group(entries, deadline=soon(), rounds=4, seconds=0.01, starts=3)
+    assert len(results["well"]["step_s"]) == 4
+    assert results["well"]["known"] == 1
+    assert len(set(tmp_path.joinpath("well.txt").read_text().split())) == 3
+    assert "out of patience" in results["unable"]["failed"]
+    assert len(tmp_path.joinpath("unable.txt").read_text().split()) == 1  # not tried again
+    assert "median_s" not in results["unable"]
+
+
+def test_starts_for_which_no_time_is_left_are_left_out(sleepers):
+    entries = {"slow": Entry("sleeper", {"step": 0.5})}
+    results = measure_group(entries, deadline=time.monotonic() + 8, rounds=8, seconds=3, starts=8)
+    assert 1 <= len(results["slow"]["step_s"]) < 8
+    assert "failed" not in results["slow"]
+
+
+def test_the_overhead_of_a_chunk_is_what_is_not_its_steps():
+    parts = {"a chunk of 1 step": {"median_s": 0.08}, "a chunk of 11 steps": {"median_s": 0.58}}
+    derived = suite._derived({"parts_1": parts})
+    assert derived["chunk_overhead"] == pytest.approx(0.03 / SECONDS_A_CHUNK)
+    del parts["a chunk of 11 steps"]["median_s"]
+    assert "chunk_overhead" not in suite._derived({"parts_1": parts})
+
+
+def test_the_spread_of_rounds_is_told():
+    results = {
+        "ours": {"runs": 1, "step_s": [1.0, 2.0, 3.0], "median_s": 2.0, "first_call_s": 1.0},
+        "other": {"runs": 1, "step_s": [2.0, 2.0, 2.0], "median_s": 2.0, "first_call_s": 1.0},
+    }
+    assert "| 1.00 (0.50 to 1.50) |" in group_rows(results)[-1]
 
 
 def test_a_contender_that_is_not_ready_in_time_has_failed(sleepers):
