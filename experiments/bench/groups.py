@@ -20,7 +20,7 @@ class Group(NamedTuple):
     title: str
     entries: Callable[[Known], dict[str, Entry]]
     rounds: int = 5
-    seconds: float = 0.4
+    seconds: float = 0.4  # of a turn; a call on a CPU begins with memory that is new to it
     share: float = 60.0  # of a suite's time, beside the shares of the groups after it
     starts: int = 1  # of its processes
 
@@ -194,19 +194,21 @@ GPU = (
 CPU = (
     Group("rates", "Rates of this machine", _rates_cpu, share=15),
     Group("one_run", "One run", _one_run_cpu, 9, 1.0, share=200, starts=3),
-    Group("parts_1", "Parts of a step", lambda known: _parts(known, runs=1), 5, 0.5, share=50),
+    Group("parts_1", "Parts of a step", lambda known: _parts(known, runs=1), 4, 1.2, share=80),
     Group(
         "scaling_in_turn",
         "Population scaling, V = 1",
         lambda known: _scaling(known, (1, 2, 4, 8, 16), vectorized=False),
-        3,
+        2,
+        2.0,
     ),
     Group(
         "scaling",
         "Population scaling, V = R",
         lambda known: _scaling(known, (1, 2, 4, 8, 16), vectorized=True),
-        3,
+        2,
+        2.0,
     ),
-    Group("scan", "One run, beside Flax in a scan", _scan_cpu, 1, share=110),
+    Group("scan", "One run, beside Flax in a scan", _scan_cpu, 1, 3.0, share=110),
 )
 SUITES = {"cpu": CPU, "gpu": GPU}
