@@ -45,11 +45,11 @@ def _rates(**options: Any) -> Contender:
     return Contender(lambda _: None, measure_rates(**options))
 
 
-def _flax(*, in_scan: bool, batch_size: int = 64) -> Contender:
+def _flax(*, steps_a_call: int = 1, batch_size: int = 64) -> Contender:
     from experiments.peers import flax_vae
 
-    advance = flax_vae.make_step(batch_size, NUM_LATENTS, in_scan=in_scan)
-    return Contender(advance, {}, flax_vae.steps_taken(1) if in_scan else 1)
+    advance = flax_vae.make_step(batch_size, NUM_LATENTS, steps_a_call=steps_a_call)
+    return Contender(advance, {}, steps_a_call)
 
 
 def _torch(*, batch_size: int = 64, **options: Any) -> Contender:

@@ -125,10 +125,9 @@ def measure_group(
         now = time.monotonic()
         if start and now >= deadline:
             break
-        ends = now + (deadline - now) / (starts - start)
-        ready = now + _READY_TIMEOUT if start else min(ends, now + _READY_TIMEOUT)
+        ready = now + _READY_TIMEOUT if start else min(deadline, now + _READY_TIMEOUT)
         part = rounds // starts + (start < rounds % starts)
-        _measure_once(left, results, counts, ready, ends, part, seconds)
+        _measure_once(left, results, counts, ready, deadline, part, seconds)
     for result in results.values():
         if "step_s" in result:
             result["median_s"] = statistics.median(result["step_s"])

@@ -13,7 +13,6 @@ Array = jax.Array
 _WIDTHS = (32, 32, 64, 64)
 _WIDTH = 256
 _IMAGES = 1024
-_STEPS_A_SCAN = 10
 
 
 class Encoder(nn.Module):
@@ -58,13 +57,14 @@ def negative_elbo(params: Any, x: Array, key: Array, num_latents: int, beta: flo
     return (bce + beta * kl) / len(x)
 
 
-def make_step(batch_size: int, num_latents: int, *, in_scan: bool) -> Callable[[int], None]:
+def make_step(batch_size: int, num_latents: int, *, steps_a_call: int) -> Callable[[int], None]:
     """Makes a function that takes `count` Adam steps of a β-VAE on images held in memory.
 
     Args:
       batch_size: Examples in a batch.
       num_latents: D.
-      in_scan: Whether ten steps are a `lax.scan`; `count` is then rounded up to a multiple.
+      steps_a_call: Steps of a jitted call, more than one a `lax.scan`; `count` is rounded up to
+        a multiple of it.
     """
     image_key, key = jax.random.split(jax.random.key(0))
     images = jax.random.uniform(image_key, (_IMAGES, 64, 64, 1))
@@ -85,19 +85,14 @@ def make_step(batch_size: int, num_latents: int, *, in_scan: bool) -> Callable[[
         return (optax.apply_updates(params, updates), opt_state, key), loss
 
     def steps(state: Any) -> tuple[Any, Array]:
-        return jax.lax.scan(step, state, length=_STEPS_A_SCAN)
+        return jax.lax.scan(step, state, length=steps_a_call)
 
-    advance_once = jax.jit(steps if in_scan else step, donate_argnums=0)
+    advance_once = jax.jit(steps if steps_a_call > 1 else step, donate_argnums=0)
 
     def advance(count: int) -> None:
         nonlocal state
-        for _ in range(-(-count // _STEPS_A_SCAN) if in_scan else count):
+        for _ in range(-(-count // steps_a_call)):
             state, _ = advance_once(state)
         jax.block_until_ready(state)
 
     return advance
-
-
-def steps_taken(count: int) -> int:
-    """How many steps a scanning contender takes when asked for so many."""
-    return -(-count // _STEPS_A_SCAN) * _STEPS_A_SCAN
