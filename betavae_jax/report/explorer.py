@@ -20,6 +20,7 @@ from betavae_jax.report.decoder import (
 from betavae_jax.report.examples import Examples
 from betavae_jax.report.pictures import SPAN, Codes, Pictures
 from betavae_jax.report.subject import Subject
+from betavae_jax.runs.records import ACTIVE_NATS
 from betavae_jax.runs.settings import Experiment
 from betavae_jax.types import Params
 
@@ -80,7 +81,10 @@ def describe_run_for_page(
     return {
         "run": subject.row["run"],
         "title": subject.title,
-        "latents": [{"latent": int(d), "label": labels[d]} for d in order_latents(subject.kl)],
+        "latents": [
+            {"latent": int(d), "label": labels[d], "silent": bool(subject.kl[d] <= ACTIVE_NATS)}
+            for d in order_latents(subject.kl)
+        ],
         "span": max(SPAN, math.ceil(10 * np.abs(codes).max()) / 10),
         "range": [low, high],
         "codes": codes.tolist(),

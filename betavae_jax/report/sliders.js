@@ -102,9 +102,8 @@ function showRun(run) {
   }
 
   find("latents").textContent = "";
-  const sliders = run.latents.map(({ latent, label }) => {
-    const silent = / 0\.0\d nats/.test(label) ? " silent" : "";
-    const row = make(find("latents"), "div", { class: `latent${silent}` });
+  const sliders = run.latents.map(({ latent, label, silent }) => {
+    const row = make(find("latents"), "div", { class: `latent${silent ? " silent" : ""}` });
     make(row, "label", { for: `z${latent}` }, label);
     const range = { type: "range", id: `z${latent}`, min: -run.span, max: run.span, step: 0.01 };
     const input = make(row, "input", range);

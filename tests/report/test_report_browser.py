@@ -104,6 +104,17 @@ def test_the_picture_is_what_the_model_decodes(browser, population):
     np.testing.assert_allclose(got[..., 0] / 255, expected, atol=1e-2)
 
 
+def test_the_latents_that_do_not_count_as_active_are_pale(browser, population):
+    open_page(browser, population.page)
+    silent, pale = browser.execute_script("""data.runs[0].latents[1].silent = true;
+        document.getElementById('run').dispatchEvent(new Event('change'));
+        return [data.runs[0].latents.map((l) => l.silent),
+          [...document.querySelectorAll('.latent')].map((e) => e.classList.contains('silent'))];""")
+    assert silent == pale
+    assert True in pale
+    assert False in pale
+
+
 def test_an_example_sets_the_sliders(browser, population):
     open_page(browser, population.page)
     script = """document.querySelectorAll('.picks button')[arguments[0]].click();

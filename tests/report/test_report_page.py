@@ -87,6 +87,15 @@ def test_the_sliders_fall_in_kl(population):
         assert all(f"{kl[e['latent']]:.2f} nats" in e["label"] for e in run["latents"])
 
 
+def test_latents_are_pale_that_do_not_count_as_active(population, tmp_path):
+    results = json.loads(json.dumps(population.results))
+    results["runs"][0]["kl_per_latent"] = [0.012, 0.0099, 1.0]  # two are said as 0.01 nats
+    page = write_report(tmp_path, population.experiment, population.carry, results, run=0)
+    (run,) = data_of(Reader(page.read_text("utf-8")))["runs"]
+    silent = [(latent["latent"], latent["silent"]) for latent in run["latents"]]
+    assert silent == [(2, False), (0, False), (1, True)]
+
+
 def test_the_figures_of_a_population(population):
     names = {path.name for path in (population.workdir / "figures").iterdir()}
     assert {"elbo.png", "rate_distortion.png"} <= names
