@@ -1,6 +1,7 @@
 """Training and evaluating a population in its run directory, from any driver."""
 
 import contextlib
+import functools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -50,7 +51,7 @@ def train_directory(
     experiment: Experiment,
     workdir: pathlib.Path,
     *,
-    overwrite: bool = False,
+    overwrite: bool | None = None,
     allow_inexact_resume: bool = False,
     deterministic: bool = True,
     report: bool = True,
@@ -64,7 +65,8 @@ def train_directory(
     Args:
       experiment: What to train.
       workdir: The directory.
-      overwrite: Whether to start anew where a run stands already.
+      overwrite: Whether to start anew where a run stands already; None where the driver has no
+        flag for it.
       allow_inexact_resume: Whether to go on although versions, hardware or data have changed.
       deterministic: Whether accelerators were asked for the same bits at every call.
       report: Whether to draw figures and write the page.
@@ -83,14 +85,16 @@ def train_directory(
     program = program or program_of(experiment)
     described = describe_program(experiment, program.vectorized_runs, deterministic=deterministic)
     config = to_config(experiment.settings, described)
-    permissions = {"overwrite": overwrite, "allow_inexact_resume": allow_inexact_resume}
-    check_directory(workdir, config, **permissions)
+    check = functools.partial(
+        check_directory, overwrite=overwrite, allow_inexact_resume=allow_inexact_resume
+    )
+    check(workdir, config)
     with locked(workdir):
-        check_directory(workdir, config, **permissions)  # it may have changed until it was ours
+        check(workdir, config)  # it may have changed until it was ours
         mine = {"workdir": workdir, "deterministic": deterministic}
         repeat: Mapping[str, Any] = {**mine, **flags_of(experiment.settings)}
-        is_new = overwrite or not (workdir / CONFIG).exists()
-        prepare_directory(workdir, config, repeat, overwrite=overwrite)
+        is_new = bool(overwrite) or not (workdir / CONFIG).exists()
+        prepare_directory(workdir, config, repeat, overwrite=bool(overwrite))
         if not described["deterministic"]:
             logging.warning("--nodeterministic: resuming will not be bit-exact")
         told = on_chunk or (lambda _step: None)

@@ -38,7 +38,7 @@ def check_directory(
     workdir: pathlib.Path,
     config: Mapping[str, Any],
     *,
-    overwrite: bool = False,
+    overwrite: bool | None = None,
     allow_inexact_resume: bool = False,
 ) -> None:
     """Raises InputError unless `config` may train in `workdir`; writes nothing.
@@ -46,7 +46,8 @@ def check_directory(
     Args:
       workdir: A directory that need not exist yet.
       config: What is about to run, as `to_config` gives it.
-      overwrite: Whether what another configuration left may be replaced.
+      overwrite: Whether what another configuration left may be replaced; None where the caller
+        offers no such choice, so that none is advised.
       allow_inexact_resume: Whether to go on where versions, hardware or data have changed, so
         that the bits of an uninterrupted run are not promised.
     """
@@ -66,7 +67,8 @@ def check_directory(
         )
     if overwrite or CONFIG not in entries:
         return
-    _check_identity(workdir, read_config(workdir), config, allow_inexact_resume)
+    helps = "choose another --workdir" + (", or --overwrite" if overwrite is not None else "")
+    _check_identity(workdir, read_config(workdir), config, helps, inexact=allow_inexact_resume)
     check_steps(workdir, max(steps_in(workdir / CHECKPOINTS), default=0), config["settings"])
 
 
@@ -80,7 +82,12 @@ def check_steps(workdir: pathlib.Path, done: int, settings: Mapping[str, Any]) -
 
 
 def _check_identity(
-    workdir: pathlib.Path, old: Mapping[str, Any], new: Mapping[str, Any], inexact: bool
+    workdir: pathlib.Path,
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    helps: str,
+    *,
+    inexact: bool,
 ) -> None:
     # Through JSON, so that tuples and lists compare as the file holds them.
     new = json.loads(json.dumps(new))
@@ -88,7 +95,7 @@ def _check_identity(
     if settings:
         raise InputError(
             f"expected the configuration that {workdir} was made with; got another: "
-            f"{'; '.join(settings)} (choose another --workdir, or --overwrite)"
+            f"{'; '.join(settings)} ({helps})"
         )
     program = differences(old["program"], new["program"])
     if program and not inexact:

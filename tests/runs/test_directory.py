@@ -141,7 +141,9 @@ def test_notes_beside_a_run_are_welcome(workdir):
 def test_another_setting_is_refused_and_named(name, old, new, workdir):
     with pytest.raises(InputError, match=f"{name} was {old}, is ") as error:
         check_directory(workdir, changed(**{name: new}))
-    assert "--overwrite" in str(error.value)
+    assert str(error.value).endswith("(choose another --workdir)")  # of a driver without the flag
+    with pytest.raises(InputError, match=r"\(choose another --workdir, or --overwrite\)$"):
+        check_directory(workdir, changed(**{name: new}), overwrite=False)
     with pytest.raises(InputError):
         check_directory(workdir, changed(**{name: new}), allow_inexact_resume=True)
     check_directory(workdir, changed(**{name: new}), overwrite=True)
