@@ -7,6 +7,7 @@ modules may move.
 """
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from betavae_jax.checks import InputError
@@ -42,6 +43,8 @@ __all__ = [
     "load_exported",
     "score_codes",
 ]
+if importlib.util.find_spec("sklearn") is None:
+    __all__.remove("BetaVAE")  # which would refuse `import *`; by its name it says what it needs
 
 # Names that load more than JAX and Flax, each with its module: scikit-learn, which is optional,
 # and SciPy's statistics, which take longer to import than all the rest.

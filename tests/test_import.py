@@ -83,3 +83,15 @@ def test_without_scikit_learn_its_estimator_alone_is_missing():
     lines = run(code).stdout.splitlines()
     assert len(lines) == 1
     assert "pip install 'betavae_jax[sklearn]'" in lines[0]
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_all_names_are_imported_at_once_but_those_of_what_is_missing(installed):
+    code = (
+        "import sys\n"
+        f"if not {installed}:\n"
+        "    sys.modules['sklearn'] = None\n"
+        "from betavae_jax import *\n"
+        "print(METRICS is not None, 'BetaVAE' in globals())\n"
+    )
+    assert run(code).stdout.split() == ["True", str(installed)]
