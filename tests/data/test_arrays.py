@@ -97,6 +97,13 @@ def test_images_come_back_in_the_unit_range(tmp_path, images, expected, suffix):
     assert splits.test is None
 
 
+def test_a_path_may_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    np.save(tmp_path / "set.npy", BYTES)
+    for data_dir in ("~", "~/set.npy"):
+        assert load_arrays(data_dir=data_dir).train.num_examples == 6
+
+
 def test_bytes_stay_bytes_until_they_are_gathered(tmp_path):
     np.save(tmp_path / "set.npy", BYTES)
     arrays = load_arrays(data_dir=tmp_path).train.arrays
@@ -159,6 +166,18 @@ def test_a_split_without_labels_has_no_factor_space(tmp_path):
     assert gather_all(splits.test)[1].shape == (2, 0)
 
 
+@pytest.mark.parametrize(
+    "images",
+    [BYTES, BYTES > 100, (BYTES / 255).astype(np.float32), np.stack([BYTES] * 3, -1)],
+    ids=["bytes", "bool", "float32", "rgb"],
+)
+def test_the_only_images_of_an_archive_need_no_known_name(tmp_path, images):
+    regions, codes = BYTES.astype(np.int64), np.zeros((6, 10))
+    np.savez(tmp_path / "set.npz", regions=regions, pictures=images, codes=codes)
+    x, _ = gather_all(load_arrays(data_dir=tmp_path).train)
+    np.testing.assert_allclose(x.reshape(images.shape), images / images.max(), atol=1e-7)
+
+
 def test_pickled_metadata_beside_named_images_is_left_alone(tmp_path):
     metadata = np.array({"author": "someone"}, dtype=object)
     np.savez(tmp_path / "set.npz", imgs=BYTES // 128, metadata=metadata)
@@ -183,6 +202,26 @@ def test_unpacked_idx_files_go_before_packed_ones(tmp_path):
     assert load_arrays(data_dir=tmp_path).train.num_examples == 6
 
 
+def test_idx_files_in_folders_of_their_names_are_looked_past(tmp_path):
+    for name in IDX_NAMES.values():  # as an archive of MNIST has them, packed ones too
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}.gz").write_bytes(b"\x1f\x8b not read")
+    splits = load_arrays(data_dir=write_idx_folder(tmp_path, spelling="."))
+    np.testing.assert_array_equal(splits.train.arrays.images[..., 0], BYTES)
+    assert splits.test.num_examples == 2
+
+
+@pytest.mark.parametrize("name", ["t10k-images-idx3-ubyte", "test-images-idx3-ubyte"])
+def test_test_images_need_no_labels(tmp_path, name):
+    write_idx_folder(tmp_path)
+    (tmp_path / IDX_NAMES["test-labels"]).unlink()
+    (tmp_path / IDX_NAMES["test-images"]).rename(tmp_path / name)
+    splits = load_arrays(data_dir=tmp_path)
+    assert splits.train.space == (("label",), (4,), False)
+    assert splits.test.space is None
+    np.testing.assert_array_equal(splits.test.arrays.images[..., 0], BYTES[:2])
+
+
 @pytest.mark.parametrize("name", ["t10k-images-idx3-ubyte.gz", "emnist-images-idx3-ubyte"])
 def test_a_single_idx_file(tmp_path, name):
     path = tmp_path / name
@@ -191,6 +230,12 @@ def test_a_single_idx_file(tmp_path, name):
         splits = load_arrays(data_dir=data_dir)
         np.testing.assert_allclose(gather_all(splits.train)[0][..., 0], BYTES / 255, atol=1e-7)
         assert splits.train.space is None
+
+
+def test_binary_bytes_of_an_idx_file_reach_both_ends(tmp_path):
+    (tmp_path / "a-images-idx3-ubyte").write_bytes(idx_bytes(BYTES // 128))
+    images = load_arrays(data_dir=tmp_path).train.arrays.images
+    np.testing.assert_array_equal(images[..., 0], BYTES // 128 * 255)
 
 
 def test_large_files_of_one_array_are_mapped(tmp_path, monkeypatch):
@@ -259,12 +304,22 @@ def test_values_in_hdf5_become_indices_over_both_splits(tmp_path):
     assert train.space == test.space == (("angle",), (5,), False)
 
 
+def test_labels_that_are_whole_numbers_in_one_split_are_so_in_both(tmp_path):
+    labels = np.array([0.0, 4, 4, 0, 0, 4])
+    path = write_hdf5(tmp_path / "set.h5", x=BYTES, y=labels, x_test=BYTES[:2], y_test=[2, 4])
+    train, test = load_arrays(data_dir=path)
+    np.testing.assert_array_equal(train.arrays.factors[:, 0], labels)
+    np.testing.assert_array_equal(test.arrays.factors[:, 0], [2, 4])
+    assert train.space == (("label",), (5,), False)
+
+
 @pytest.mark.parametrize(
     ("named", "expected"),
     [
         ({"images": BYTES, "labels": np.full(6, np.nan)}, "finite labels .*got NaN"),
         ({"images": BYTES, "labels": LABELS[:5] / 2}, "6 images, 5 labels"),
         ({"images": BYTES, "labels": np.zeros((6, 1, 1))}, r"got \[6, 1, 1\]"),
+        ({"images": BYTES, "labels": 1.5}, r"got \[\]"),
         ({"images": BYTES, "labels": np.arange(6) - 1}, "counted from 0"),
         ({"images": BYTES * 1.0}, "rescale"),
         ({"images/b": BYTES, "images/a": 1}, "images in .* to be an array; got a group of a, b$"),
@@ -365,6 +420,14 @@ def test_missing_paths_and_empty_folders_are_refused(tmp_path):
     (tmp_path / "raw").mkdir()
     refuse(tmp_path, "got notes.txt, raw")
     refuse(tmp_path / "notes.txt", r"a \.npz, \.npy, \.h5, \.csv or idx file")
+    (tmp_path / "a-idx3-ubyte.part").write_bytes(idx_bytes(BYTES))
+    refuse(tmp_path / "a-idx3-ubyte.part", r"or idx file .*; got .*\.part$")
+    (tmp_path / "a-idx3-ubyte.part").unlink()
+    for i in range(7):
+        (tmp_path / f"{i}.txt").write_text("")
+    refuse(tmp_path, "got 0.txt, .*, 6.txt, notes.txt and 1 more$")
+    (tmp_path / "raw").rmdir()
+    refuse(tmp_path, "got 0.txt, .*, 6.txt, notes.txt$")
 
 
 def test_several_candidates_must_be_named(tmp_path):
@@ -373,6 +436,8 @@ def test_several_candidates_must_be_named(tmp_path):
     refuse(tmp_path, "got a.npy, b.npz: name one of them")
     assert load_arrays(data_dir=tmp_path / "b.npz").train.num_examples == 6
     (tmp_path / "a.npy").unlink()
+    (tmp_path / "c.npy").mkdir()  # a folder is none
+    assert load_arrays(data_dir=tmp_path).train.num_examples == 6
     write_idx_folder(tmp_path)
     refuse(tmp_path, "b.npz", "t10k-images-idx3-ubyte", "name one of them")
 
@@ -452,9 +517,12 @@ def test_damaged_numpy_files_are_refused(tmp_path, name):
     path = tmp_path / name
     np.save(path, BYTES) if name == "set.npy" else np.savez_compressed(path, images=BYTES)
     whole = path.read_bytes()
-    for content in (b"", b"hello, world\n", whole[: len(whole) // 2], whole[:-1]):
+    for content in (b"", b"hello, world\n"):
         path.write_bytes(content)
-        refuse(path, "whole and readable|NumPy file that begins")
+        refuse(path, f"NumPy file that begins .*; got {re.escape(repr(content[:2]))[:-1]}")
+    for content in (whole[: len(whole) // 2], whole[:-1]):
+        path.write_bytes(content)
+        refuse(path, "whole and readable")
 
 
 def test_no_damage_escapes_the_one_line(tmp_path):
@@ -484,6 +552,7 @@ def edit(content, at, value):
     [
         (b"", "begin with the four bytes of idx; got b''"),
         (b"PNG or so, no idx", "begin with the four bytes of idx; got b'PNG '"),
+        (bytes([0, 0, 8, 0, 7]), "begin with the four bytes of idx; got "),
         (edit(idx_bytes(BYTES), 2, b"\x0d"), r"unsigned bytes \(idx type 0x08\).*got 0x0d"),
         (idx_bytes(BYTES)[:10], "a header of 16 bytes.*got a file of 10"),
         (idx_bytes(BYTES)[:-7], r"120 bytes of data.*header \[6, 5, 4\] says; got 113"),
@@ -499,6 +568,12 @@ def test_damaged_idx_files_are_refused(tmp_path, content, expected):
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(content)
     refuse(path, expected)
+
+
+def test_what_a_reader_says_of_a_damaged_file_is_cut_short(tmp_path):
+    with pytest.raises(InputError) as caught, files_module.reading(tmp_path / "a"):
+        raise OSError("x" * 1_000)
+    assert str(caught.value).endswith("got OSError: " + "x" * 291)
 
 
 def test_idx_labels_that_do_not_match_are_refused(tmp_path):

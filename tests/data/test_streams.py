@@ -44,11 +44,16 @@ def collect(stream, num_rows=3):
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 @pytest.mark.parametrize("rows", [1, 3, 7, 8])
-def test_idx_files_in_pieces(tmp_path, suffix, rows):
+@pytest.mark.parametrize("images", [IMAGES, np.stack([IMAGES] * 3, -1)], ids=["grey", "rgb"])
+def test_idx_files_in_pieces(tmp_path, suffix, rows, images):
     path = tmp_path / f"images-idx3-ubyte{suffix}"
-    write_idx(path, IMAGES)
-    assert idx_shape(path) == [7, 8, 9]
-    np.testing.assert_array_equal(np.concatenate(list(iterate_idx(path, rows))), read_idx(path))
+    write_idx(path, images)
+    renamed = tmp_path / ("a.idx" if suffix else "a.gz")  # whether it is packed is in it
+    renamed.write_bytes(path.read_bytes())
+    for named in (path, renamed):
+        assert idx_shape(named) == list(images.shape)
+        np.testing.assert_array_equal(np.concatenate(list(iterate_idx(named, rows))), images)
+        np.testing.assert_array_equal(read_idx(named), images)
 
 
 @pytest.mark.parametrize(

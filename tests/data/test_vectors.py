@@ -196,6 +196,7 @@ def write(folder, text, encoding="utf-8"):
         ("\na,b\n1,2\n\n3,4\n5,7\n\n", None),
         ("Label,a,b\n0,1,2\n2,3,4\n1,5,7\n", [0, 2, 1]),
         ("a,label,b\n1,dog,2\n3,bird,4\n5,dog,7\n", [1, 0, 1]),
+        ("a,label,b\n1,9,2\n3,dog,4\n5,10,7\n", [1, 2, 0]),
         ("0,1,label\n1,2,0\n3,4,1.0\n5,7,3\n", [0, 1, 3]),
         ('a,b, label\n1,2,"x,y"\n3,4,#5\n5,7, x,y\n'.replace(" x,y", "z"), [1, 0, 2]),
     ],
@@ -211,6 +212,12 @@ def test_tables(tmp_path, text, labels, encoding):
         np.testing.assert_array_equal(train.arrays.factors[:, 0], labels)
         assert train.space.names == ("label",)
         assert train.space.sizes == (max(labels) + 1,)
+
+
+def test_labels_of_a_table_are_numbers_whatever_the_case_of_its_suffix(tmp_path):
+    path = tmp_path / "SET.CSV"
+    path.write_text("a,label\n1,0\n2,3\n3,0\n")
+    np.testing.assert_array_equal(load_arrays(data_dir=path).train.arrays.factors, [[0], [3], [0]])
 
 
 @pytest.mark.parametrize(
@@ -239,6 +246,8 @@ def test_tables(tmp_path, text, labels, encoding):
         ("a,label\n1,-1\n", "counted from 0"),
         ("a,label\n1,x\n2,\n3,y\n", "a label in every row .*; got none in row 1, column 1"),
         ("label,a\n0,1\n1,2\n ,3\n", "a label in every row .*; got none in row 2, column 0"),
+        ("label,a\nx,1\nx,2\n,3\n", "a label in every row .*; got none in row 2, column 0"),
+        (f"a,b\n1,{'x' * 99}\n", f"got '{'x' * 80}' in row 0, column 1"),
     ],
 )
 def test_tables_that_are_none_are_refused(tmp_path, text, expected):
