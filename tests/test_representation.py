@@ -206,6 +206,17 @@ def test_the_bound_is_log_p_where_the_posterior_is_exact():
     np.testing.assert_allclose(elbo, expected, atol=0.1)
 
 
+def test_one_sample_has_the_exact_kl_and_noise_of_its_own_example():
+    representation, density = linear_model(np.random.default_rng(0))
+    x = np.random.default_rng(1).normal(size=(64, 4)) * 2
+    bound = representation.elbo(x)
+    # With a KL from the sample, the bound of an exact posterior would have no noise.
+    assert np.std(bound - density.logpdf(x)) > 0.3
+    near = representation.elbo(x + 1e-4)
+    assert np.std(near - density.logpdf(x)) > 0.3
+    assert abs(np.corrcoef(near - density.logpdf(x), bound - density.logpdf(x))[0, 1]) < 0.5
+
+
 def test_the_bound_rises_to_log_p_with_more_samples():
     rng = np.random.default_rng(0)
     exact, density = linear_model(rng)
@@ -349,6 +360,8 @@ def test_vectors_come_and_go_in_their_own_units(tmp_path, train_run, test_fracti
     assert np.sum(error < 0.8 * vectors.std(0)) >= 2  # two latents keep two features
     np.testing.assert_allclose(rebuilt[:, 3], 8, atol=0.5)
     np.testing.assert_allclose(rebuilt[:, 4], 1.7e9, rtol=0, atol=12)  # float32 has steps of 128
+    samples = representation.sample(0, 100)
+    np.testing.assert_allclose(samples[:, 3:] - [8, 1.7e9], 0, atol=12)
     assert representation.encode(vectors[0]).mean.shape == (2,)
     with pytest.raises(InputError, match=r"shape \[5\], or a batch"):
         representation.encode(vectors[:, :4])
