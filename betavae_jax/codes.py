@@ -10,6 +10,7 @@ import numpy as np
 
 from betavae_jax import gaussian
 from betavae_jax.mapped import over_devices
+from betavae_jax.memory import EVALUATION, check_memory
 from betavae_jax.population import replicate, take_runs
 from betavae_jax.training import Program
 from betavae_jax.types import Array, Arrays, Dataset, Model, Params, Posterior, draw_uniformly
@@ -106,7 +107,8 @@ def make_bound(
 
     Returns:
       A function of the parameters as the program holds them, compiled at its first call. It
-      returns means over the rows; a run whose parameters give no finite value has NaN there.
+      returns means over the rows; a run whose parameters give no finite value has NaN there. It
+      raises TooLargeError where the memory of a CPU does not hold it.
     """
     if data.draw is draw_uniformly:
         data, rows = fixed_rows(data, num_rows)
@@ -119,6 +121,7 @@ def make_bound(
     mapped = _map_rows(_bound, model, data.gather, program.devices)
 
     def evaluate(params: Params) -> Bound:
+        check_memory(mapped, (params, arrays, index), program.devices, EVALUATION)
         distortion, kl = take_runs(mapped(params, arrays, index), runs)
         # Means in float64, over the rows without the padding of the last batch.
         distortion = distortion.reshape(runs, -1)[:, : len(rows)].mean(axis=1, dtype=np.float64)
@@ -168,9 +171,13 @@ def encode_rows(
 
     Returns:
       The posteriors, NumPy leaves `[R, N, D]`.
+
+    Raises:
+      TooLargeError: If the memory of a CPU does not hold it.
     """
     mapped = _map_rows(_encode, model, data.gather, program.devices)
     index = replicate(_batches(rows), program.devices)
+    check_memory(mapped, (params, arrays, index), program.devices, EVALUATION)
     encoded = take_runs(mapped(params, arrays, index), runs)
     flat: Posterior = jax.tree.map(
         lambda a: a.reshape(runs, -1, a.shape[-1])[:, : len(rows)], encoded

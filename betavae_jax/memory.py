@@ -28,6 +28,18 @@ class TooLargeError(InputError):
         return InputError(f"{self}; another batch_size or number of runs needs another --workdir")
 
 
+class Work(NamedTuple):
+    """What takes memory, and what would take less."""
+
+    name: str
+    helps: str
+    in_turns: bool  # whether fewer devices take less: a run at a time on each
+
+
+TRAINING = Work("training", "a smaller batch_size", in_turns=True)
+EVALUATION = Work("evaluation", "fewer latents or a smaller network", in_turns=False)
+
+
 def ran_out_of_memory(error: Exception) -> bool:
     """Whether XLA gave up for want of a device's memory."""
     if not isinstance(error, jax.errors.JaxRuntimeError):
@@ -119,7 +131,12 @@ def _text(path: pathlib.Path) -> str:
         return ""
 
 
-def check_memory(function: Any, arguments: Sequence[Any], devices: Sequence[jax.Device]) -> None:
+def check_memory(
+    function: Any,
+    arguments: Sequence[Any],
+    devices: Sequence[jax.Device],
+    work: Work = TRAINING,
+) -> None:
     """Raises TooLargeError where a compiled function takes more than a CPU has left.
 
     The function is compiled here, and not again when it is called. Where the system does not say
@@ -129,8 +146,9 @@ def check_memory(function: Any, arguments: Sequence[Any], devices: Sequence[jax.
       function: Of `pmap` or `jit`, over all the devices.
       arguments: What it is about to be called with, placed already.
       devices: Where it runs. Those of a CPU share one memory; on others nothing is checked.
+      work: What it is part of.
     """
-    if devices[0].platform != "cpu" or os.environ.get(_VARIABLE) == "0":
+    if not _is_checked(devices):
         return
     stats = function.lower(*arguments).compile().memory_analysis()
     if stats is None:  # its kind of executable does not say
@@ -138,6 +156,13 @@ def check_memory(function: Any, arguments: Sequence[Any], devices: Sequence[jax.
     new_outputs = stats.output_size_in_bytes - stats.alias_size_in_bytes
     needed = (stats.temp_size_in_bytes + new_outputs) * len(devices)
     jax.block_until_ready(arguments)  # what is still computed takes its memory only then
+    check_room(needed, devices, work)
+
+
+def check_room(needed: int, devices: Sequence[jax.Device], work: Work) -> None:
+    """Raises TooLargeError where so many bytes are more than a CPU has left; see `check_memory`."""
+    if not _is_checked(devices):
+        return
     room = 0
     for seconds in _SECONDS_TO_SETTLE:
         time.sleep(seconds)
@@ -145,18 +170,22 @@ def check_memory(function: Any, arguments: Sequence[Any], devices: Sequence[jax.
         room = needed if said is None else said
         if needed <= room:
             return
-    raise TooLargeError(_say_too_large(needed, room, len(devices)))
+    raise TooLargeError(_say_too_large(needed, room, len(devices), work))
 
 
-def _say_too_large(needed: int, room: int, num_devices: int) -> str:
+def _is_checked(devices: Sequence[jax.Device]) -> bool:
+    return devices[0].platform == "cpu" and os.environ.get(_VARIABLE) != "0"
+
+
+def _say_too_large(needed: int, room: int, num_devices: int, work: Work) -> str:
     fitting = room * num_devices // needed
-    helps = "a smaller batch_size"
+    helps = work.helps
     if num_devices > 1:
         helps += " or fewer runs"
-    if fitting:
+    if fitting and work.in_turns:
         helps += f"; JAX_NUM_CPU_DEVICES={fitting} trains {fitting} at a time"
     return (
-        f"expected {_gigabytes(needed)} of memory, which training takes on {num_devices} "
+        f"expected {_gigabytes(needed)} of memory, which {work.name} takes on {num_devices} "
         f"CPU device{'s' if num_devices > 1 else ''}; got {_gigabytes(room)} "
         f"({helps}; {_VARIABLE}=0 tries all the same)"
     )

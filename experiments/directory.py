@@ -10,7 +10,13 @@ import jax
 import numpy as np
 from absl import logging
 
-from betavae_jax.evaluation import Effort, evaluate, score_population, with_score
+from betavae_jax.evaluation import (
+    Effort,
+    check_evaluation,
+    evaluate,
+    score_population,
+    with_score,
+)
 from betavae_jax.fit import Fitted, program_of
 from betavae_jax.fit_directory import fit_directory
 from betavae_jax.memory import TooLargeError, ran_out_of_memory
@@ -99,6 +105,8 @@ def train_directory(
             logging.warning("--nodeterministic: resuming will not be bit-exact")
         told = on_chunk or (lambda _step: None)
         with _begun_where_memory_holds(workdir, is_new=is_new):
+            if read_results(workdir) is None:
+                check_evaluation(experiment, program)
             fitted = fit_directory(
                 experiment, program, workdir, show_progress=on_chunk is None, on_chunk=told
             )

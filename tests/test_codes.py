@@ -9,6 +9,7 @@ from betavae_jax import codes, gaussian
 from betavae_jax.data.sampling import subset
 from betavae_jax.fit import program_of
 from betavae_jax.grids import all_factors
+from betavae_jax.memory import TooLargeError
 from betavae_jax.population import place_runs, replicate
 
 
@@ -80,6 +81,19 @@ def test_the_bound_is_the_mean_over_rows(trained, monkeypatch):
         np.testing.assert_allclose(bound.kl_per_latent[run], np.mean(kl, axis=0), atol=1e-6)
         np.testing.assert_allclose(bound.rate[run], bound.kl_per_latent[run].sum())
         np.testing.assert_allclose(bound.elbo[run], -(bound.distortion[run] + bound.rate[run]))
+
+
+def test_what_memory_does_not_hold_is_refused_before_it_is_computed(trained, monkeypatch):
+    experiment, program, arrays, params = trained
+    data, rows = experiment.splits.train, np.arange(64, dtype=np.int32)
+    bound = codes.make_bound(experiment.model, data, program, 3)
+    monkeypatch.setattr("betavae_jax.memory.available_bytes", lambda: 1_000)
+    monkeypatch.setattr("betavae_jax.memory._SECONDS_TO_SETTLE", (0.0,))
+    message = r"which evaluation takes on 2 CPU devices; got .*\(fewer latents or a smaller networ"
+    with pytest.raises(TooLargeError, match=message):
+        bound(params)
+    with pytest.raises(TooLargeError, match=message):
+        codes.encode_rows(experiment.model, data, program, params, arrays, rows, 3)
 
 
 def test_a_set_with_a_law_of_its_own_is_evaluated_by_it(make_experiment):

@@ -4,7 +4,7 @@ from betavae_jax.evaluation.codes_file import load_codes
 from betavae_jax.evaluation.names import LOWER_IS_BETTER, expand_names, needs_factors
 from betavae_jax.evaluation.population_scores import encode_drawn, score_population
 from betavae_jax.evaluation.ranking import rank_runs
-from betavae_jax.evaluation.results import evaluate
+from betavae_jax.evaluation.results import check_evaluation, evaluate
 from betavae_jax.evaluation.scores import (
     GRID_LIMIT,
     Effort,
@@ -20,6 +20,7 @@ __all__ = [
     "LOWER_IS_BETTER",
     "Effort",
     "Score",
+    "check_evaluation",
     "encode_drawn",
     "evaluate",
     "expand_names",

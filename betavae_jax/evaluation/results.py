@@ -6,15 +6,33 @@ from typing import Any
 import jax
 import numpy as np
 
-from betavae_jax.codes import encode_rows, fetch_factors, fixed_rows, make_bound
+from betavae_jax.codes import (
+    ROWS_EVALUATED,
+    encode_rows,
+    fetch_factors,
+    fixed_rows,
+    make_bound,
+)
 from betavae_jax.grids import varying_factors
+from betavae_jax.memory import EVALUATION, check_room
 from betavae_jax.metrics.alignment import axis_alignment
-from betavae_jax.population import replicate, take_runs
+from betavae_jax.population import num_runs, replicate, take_runs
 from betavae_jax.runs.leaves import sha256_of_tree
 from betavae_jax.runs.records import count_active
 from betavae_jax.runs.settings import Experiment
 from betavae_jax.training import Carry, Program, data_shape
 from betavae_jax.types import Dataset
+
+
+def check_evaluation(experiment: Experiment, program: Program) -> None:
+    """Raises TooLargeError where a CPU's memory does not hold the KL of every run, row and latent.
+
+    `evaluate` takes more; this is known before anything is trained.
+    """
+    data = experiment.splits.test or experiment.splits.train
+    rows = min(data.num_examples, ROWS_EVALUATED)
+    numbers = num_runs(experiment.runs) * rows * experiment.settings.num_latents
+    check_room(numbers * np.dtype(np.float32).itemsize, program.devices, EVALUATION)
 
 
 def evaluate(experiment: Experiment, program: Program, carry: Carry) -> dict[str, Any]:

@@ -171,6 +171,27 @@ def test_memory_that_does_not_hold_a_run_is_refused_in_a_line(invoke, tmp_path, 
     assert errors.endswith("; another batch_size or number of runs needs another --workdir\n")
 
 
+def test_an_evaluation_that_memory_does_not_hold_is_refused_before_training(
+    invoke, tmp_path, monkeypatch
+):
+    command = [*QUICK, "--num_steps=10", f"--workdir={tmp_path / 'a'}"]
+    with monkeypatch.context() as patch:
+        patch.setattr("betavae_jax.memory.available_bytes", lambda: 100)
+        patch.setattr("betavae_jax.memory._SECONDS_TO_SETTLE", (0.0,))
+        patch.setattr("betavae_jax.fit.check_memory", lambda *_: None)
+        code, output, errors = invoke(*command)
+        assert (code, output) == (2, "")
+        assert re.fullmatch(r"betavae_jax: .*, which evaluation takes on .*\n", errors)
+        assert list(tmp_path.iterdir()) == []
+        patch.setattr("experiments.directory.check_evaluation", lambda *_: None)
+        code, output, errors = invoke(*command)  # what it takes beside is known after training
+        assert (code, output) == (2, "")
+        assert ", which evaluation takes on " in errors.splitlines()[-1]
+        assert not (tmp_path / "a" / "results.json").exists()
+    assert invoke(*command)[0] == 0  # nothing of training is lost
+    assert results_of(tmp_path / "a")[0]["step"] == 10
+
+
 def test_memory_that_runs_out_ends_in_a_line(invoke, tmp_path, monkeypatch):
     def exhausted(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory of 1 bytes.\nat: here")
