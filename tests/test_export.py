@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import pathlib
 import shutil
 import sys
 
@@ -20,7 +22,7 @@ from betavae_jax.export import (
     export_run,
     load_exported,
 )
-from betavae_jax.export.functions import functions_of
+from betavae_jax.export.functions import Functions, functions_of, largest_difference
 from betavae_jax.export.graph import ACTIVATION_NODES, MEAN_NODES
 from betavae_jax.layers import Convolution
 from betavae_jax.likelihoods import LIKELIHOODS
@@ -163,10 +165,12 @@ def test_a_network_for_batches_of_one_size_is_refused(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_exported_run_is_loaded_as_it_was(tmp_path):
+def test_an_exported_run_is_loaded_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     subject = subject_of("conv", likelihood="gaussian_learned")
     export_run(subject, ["safetensors"], tmp_path / "out", run=1)
-    loaded = load_exported(tmp_path / "out")
+    loaded = load_exported("~/out")
+    assert loaded.config["program"] == {"versions": {"jax": "0"}, "x_shape": [8, 8, 1]}
     assert loaded.config["settings"] == json.loads(json.dumps(subject.config["settings"]))
     assert (loaded.image_shape, loaded.num_latents) == ((8, 8, 1), NUM_LATENTS)
     assert (loaded.step, loaded.results) == (6, {"elbo": -3.0})
@@ -263,6 +267,43 @@ def test_a_difference_that_is_too_large_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_differences_are_of_every_batch_and_relative_above_one():
+    def of(change):
+        def encode(x):
+            return np.full((len(x), 2), 0.5), np.full((len(x), 2), -4.0)
+
+        return Functions(encode, lambda z: change(np.full((len(z), 1), -100.0)))
+
+    own = of(lambda x: x)
+    assert largest_difference(own, own, (1,), 2) == 0
+    for change in (lambda x: x + 1, lambda x: x - (len(x) == 1), lambda x: x + (len(x) > 1)):
+        assert largest_difference(own, of(change), (1,), 2) == 0.01
+    with pytest.raises(InputError, match=r"an output \[1, 1\]; got \[1, 1, 1\]"):
+        largest_difference(own, of(lambda x: x[..., None]), (1,), 2)
+
+
+def test_an_export_is_on_the_disk_and_for_all_to_read_when_it_takes_its_name(tmp_path, monkeypatch):
+    synced, named, replace = {}, [], os.replace
+
+    def noted(descriptor):
+        status = os.fstat(descriptor)
+        synced[status.st_ino] = status.st_size
+
+    def renamed(source, target):
+        if pathlib.Path(target).name == "out":
+            found = {path.name: path.stat() for path in pathlib.Path(source).iterdir()}
+            named.extend(n for n, s in found.items() if synced.get(s.st_ino) == s.st_size)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "replace", renamed)
+    export_run(subject_of(), ["safetensors", "onnx"], tmp_path / "new" / "out")
+    assert sorted(named) == [
+        "config.json", "decoder.onnx", "encoder.onnx", "parameters.safetensors",
+    ]  # fmt: skip
+    assert (tmp_path / "new" / "out").stat().st_mode & 0o777 == 0o755
+
+
 def test_parameters_that_are_not_finite_are_no_agreement(tmp_path):
     subject = subject_of()
     spoilt = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), subject.params)
@@ -298,7 +339,9 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
     for module, name in [("flatbuffers", "stablehlo"), ("onnx", "onnx"),
                          ("safetensors.numpy", "safetensors")]:  # fmt: skip
         monkeypatch.setitem(sys.modules, module, None)
-        with pytest.raises(InputError, match=r"pip install 'betavae_jax\[export\]'"):
+        package = module.partition(".")[0]
+        says = rf"the package {package} to write .*pip install 'betavae_jax\[export\]'"
+        with pytest.raises(InputError, match=says):
             export_run(subject_of(), [name], tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -333,6 +376,7 @@ def spoil(folder, **changes):
         (lambda f: (f / "parameters.safetensors").unlink(), "parameters.safetensors is missing"),
         (lambda f: (f / "parameters.safetensors").write_bytes(b"12345678"), "whole and readable"),
         (lambda f: spoil(f, export__format=2), "of format 1 or older; got 2"),
+        (lambda f: spoil(f, program__x_shape=[]), "to describe an export"),
         (lambda f: spoil(f, export__params_sha256="0" * 64), "of digest 000000000000; got"),
         (lambda f: spoil(f, settings__new=1), "expected the settings of this version"),
         (lambda f: spoil(f, settings__num_latents=4), "expected the parameters of"),

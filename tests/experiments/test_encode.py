@@ -1,11 +1,13 @@
 """The driver that encodes: every kind of input and output, what is streamed, refusals."""
 
+import dataclasses
 import functools
 import gzip
 import os
 import struct
 import zipfile
 
+import jax
 import numpy as np
 import PIL.Image
 import pyarrow.csv
@@ -13,7 +15,9 @@ import pyarrow.parquet
 import pytest
 
 import betavae_jax as bv
+from betavae_jax.checks import InputError
 from betavae_jax.data import streams
+from betavae_jax.data.pictures import Look
 from betavae_jax.evaluation import load_codes
 from betavae_jax.export import code_files, encoding
 from betavae_jax.runs.settings import Settings, build
@@ -86,6 +90,7 @@ def test_the_run_s_own_set_with_its_factors(invoke, workdir, tmp_path):
     assert_codes(arrays, bv.load(workdir, 1).encode(x))
     np.testing.assert_array_equal(arrays["factors"], data.factors(data.arrays, index))
     assert list(arrays["factor_names"]) == ["x", "y"]
+    np.testing.assert_array_equal(arrays["codes"], arrays["mean"])
     codes_train, factors_train, codes_test, _ = load_codes(path)
     assert (codes_train.shape, factors_train.shape, codes_test.shape) == ((42, 3), (42, 2), (22, 3))
 
@@ -170,6 +175,60 @@ def test_vectors_are_standardised_as_in_training(invoke, on_vectors, tmp_path):
     assert_codes(own, bv.load(on_vectors).encode(VECTORS))
 
 
+def with_data(representation, **changes):
+    settings = representation.config["settings"]
+    settings = {**settings, "data": {**settings["data"], **changes}}
+    return dataclasses.replace(
+        representation, config={**representation.config, "settings": settings}
+    )
+
+
+def test_pictures_are_prepared_as_those_of_the_run(workdir, tmp_path, caplog):
+    PIL.Image.fromarray(RNG.integers(0, 256, (16, 40), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"none")
+    representation = with_data(bv.load(workdir), skip_bad=True, image_fit="pad")
+    [stream] = encoding.open_input(representation, str(tmp_path))
+    [chunk] = stream.chunks(4)
+    [expected] = streams.stream_path(tmp_path, Look(16, 1, "pad"), skip_bad=True)
+    np.testing.assert_array_equal(chunk.x, next(expected.chunks(4)).x)
+    assert (chunk.names, "left out" in caplog.text) == (["a.png"], True)
+    with pytest.raises(InputError, match=r"b\.png to be whole"):
+        list(encoding.open_input(representation, str(tmp_path), skip_bad=False)[0].chunks(4))
+    for x_shape in ((16, 8, 1), (16, 16, 2), (256,)):
+        other = dataclasses.replace(representation, image_shape=x_shape)
+        with pytest.raises(InputError, match=r"a file of arrays, .*, a folder of pictures"):
+            encoding.open_input(other, str(tmp_path))
+
+
+def test_the_kind_of_the_run_s_own_set_has_its_settings(workdir):
+    [stream] = encoding.open_input(bv.load(workdir), "blobs")
+    assert (stream.shape, stream.num_examples) == ((16, 16, 1), 64)
+
+
+def test_codes_that_are_not_finite_leave_no_file(workdir, tmp_path):
+    representation = bv.load(workdir)
+    done = []
+    for latent in (0, 3):  # a mean, a log-variance
+        params = jax.tree.map(np.array, representation.params)
+        params["encoder"]["posterior"]["bias"][latent] = np.inf
+        spoilt = dataclasses.replace(representation, params=params)
+        with pytest.raises(InputError, match="finite codes in blobs; got NaN or infinity"):
+            encoding.encode_to_file(
+                spoilt, encoding.open_input(spoilt, None), tmp_path / "c.npz", follow=done.append
+            )
+    assert (list(tmp_path.iterdir()), done) == ([], [])
+
+
+def test_each_batch_is_told(workdir, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    np.save(tmp_path / "in.npy", IMAGES)
+    representation, done = bv.load(workdir), []
+    given = encoding.open_input(representation, "~/in.npy")
+    output = tmp_path / "codes.npz"
+    assert encoding.encode_to_file(representation, given, output, follow=done.append) == 11
+    assert done == [4, 4, 3]
+
+
 def test_another_data_set_by_name(invoke, workdir, tmp_path):
     path = tmp_path / "codes.csv"
     code, _, errors = invoke(f"--workdir={workdir}", "--input=digits", f"--output={path}")
@@ -184,6 +243,7 @@ REFUSALS = [
     (["--workdir=a"], "got no output"),
     (["--output=codes.txt"], "expected output to be a .npz, .csv, .parquet file; got codes.txt"),
     (["--output=no/codes.npz"], "expected output in a folder that exists"),
+    (["--output=folder.npz"], "expected output to be a file; folder.npz is a folder"),
     (["--output=codes.npz", "--run=2"], "0 to 1; got 2"),
     (["--output=codes.npz", "--input=none"], "got none, which does not exist"),
     (["--output=codes.npz", "--input=tfds:none"], "expected the tfds set 'none' to be prepared"),
@@ -211,6 +271,7 @@ def test_refusals_are_one_line_and_leave_nothing(
     late[9, 3, 3] = np.nan
     np.save("late.npy", late)
     np.save("bytes.npy", IMAGES.astype(np.float32) * (IMAGES > 3))
+    (tmp_path / "folder.npz").mkdir()
     (tmp_path / "pictures").mkdir()
     PIL.Image.fromarray(IMAGES[0]).save("pictures/a.png")
     (tmp_path / "pictures" / "b.png").write_bytes(b"")
@@ -272,6 +333,18 @@ def test_codes_are_on_the_disk_before_they_take_their_name(tmp_path, monkeypatch
         ones = np.ones((2, 1), np.float32)
         write(code_files.Codes(ones, ones, np.zeros((2, 0), np.int32), []))
     assert moments == [(f"codes{suffix}", True)]
+
+
+def test_texts_of_several_arrays_come_one_after_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(code_files, "_CHUNK", 3)
+    names = [f"{10**i}.png" for i in range(7)]
+    with code_files.open_codes(tmp_path / "C.NPZ", code_files.Columns(1, has_names=True)) as write:
+        ones = np.ones((7, 1))  # doubles are written as floats
+        write(code_files.Codes(ones, 2 * ones, np.zeros((7, 0), np.int32), names))
+    arrays = read(tmp_path / "C.NPZ")
+    assert arrays["files"].tolist() == names
+    assert (arrays["mean"].dtype, arrays["mean"].tolist()) == (np.float32, ones.tolist())
+    np.testing.assert_array_equal(arrays["log_variance"], 2 * ones)
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])

@@ -250,6 +250,7 @@ def test_the_table():
     scores = [
         Score(0, "a", {"value": 0.5, "interval": interval, "scores": {}}, ""),
         Score(0, "downstream", {"value": None, "interval": None, "scores": few}, ""),
+        Score(0, "zero", {"value": 0.0, "interval": None, "scores": {"mean_test_accuracy": 1}}, ""),
         Score(1, "a", {}, "expected more"),
         Score(1, "downstream", {}, "expected more"),
         Score(0, "b", {}, "expected more"),
@@ -260,6 +261,7 @@ def test_the_table():
         "  a            0.5000  [0.2500, 0.7500]",
         "  downstream        –",
         "              logistic by labels  10: 0.500,  1,000: 1.000,  sample efficiency 0.500",
+        "  zero         0.0000",
         "second",
         "[interval] of a: quartiles",
         "not scored: a of run 1, downstream of run 1, b: expected more",
