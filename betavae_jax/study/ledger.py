@@ -52,8 +52,13 @@ def read_pack(workdir: pathlib.Path, study: Study, pack: Pack) -> PackState:
 
 def is_ranked_later(study: Study, pack: Pack) -> bool:
     """Whether UDR is asked for, and some of the runs that it compares are in other packs."""
+    return UDR in study.metrics and has_like_elsewhere(study, pack)
+
+
+def has_like_elsewhere(study: Study, pack: Pack) -> bool:
+    """Whether some of the runs that UDR compares with those of a pack are in other packs."""
     settings = study.sweeps[pack.sweep]
-    if UDR not in study.metrics or 2 <= len(settings.seed) <= pack.num_runs:
+    if 2 <= len(settings.seed) <= pack.num_runs:
         return False
     return pack.num_runs < num_runs(grid_of(settings))
 
@@ -70,7 +75,8 @@ def has_codes(folder: pathlib.Path, study: Study, pack: Pack) -> bool:
         shape = np.load(folder / CODES, mmap_mode="r").shape
     except (OSError, ValueError, EOFError):
         return False
-    return shape[:2] == (pack.num_runs, study.num_train)
+    # Of a set that has no more examples, they are fewer than what is asked for.
+    return len(shape) == 3 and shape[0] == pack.num_runs and 0 < shape[1] <= study.num_train
 
 
 def _is_done(row: Mapping[str, Any], num_steps: int) -> bool:

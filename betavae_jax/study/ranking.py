@@ -8,7 +8,7 @@ import numpy as np
 from betavae_jax.evaluation import outcome_of, rank_runs, say, with_score
 from betavae_jax.runs.records import replacing
 from betavae_jax.study.grid import Study
-from betavae_jax.study.ledger import CODES, UDR, PackState, is_ranked_later
+from betavae_jax.study.ledger import CODES, UDR, PackState, has_codes, has_like_elsewhere
 from betavae_jax.study.plan import pack_directory
 
 
@@ -29,17 +29,18 @@ def rank_across_packs(
       states: The packs, finished.
 
     Returns:
-      The packs; each run has `udr` under `metrics`, or the reason why not under `unscored`.
+      The packs; each run has `udr` under `metrics`, or the reason why not under `unscored`, where
+      its codes stand, whether or not UDR was asked for this time, and those of all its like.
     """
     found = list(states)
     for sweep in range(len(study.sweeps)):
-        own = [s for s in states if s.pack.sweep == sweep and is_ranked_later(study, s.pack)]
-        if not own:
+        own = [s for s in states if s.pack.sweep == sweep and has_like_elsewhere(study, s.pack)]
+        folders = [pack_directory(workdir, state.pack.number) for state in own]
+        stand = [has_codes(f, study, s.pack) for f, s in zip(folders, own, strict=True)]
+        if not own or not all(stand):
             continue
         rows = [row for state in own for row in state.rows]
-        codes = np.concatenate(
-            [np.load(pack_directory(workdir, state.pack.number) / CODES) for state in own]
-        )
+        codes = np.concatenate([np.load(folder / CODES) for folder in folders])
         kl = np.asarray([row["kl_per_latent"] for row in rows], np.float64)  # None becomes NaN
         kinds = np.asarray([[*row["coefficients"].values(), row["learning_rate"]] for row in rows])
         stopped = np.asarray([row["failed_at"] is not None for row in rows])

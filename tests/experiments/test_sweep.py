@@ -14,6 +14,7 @@ import sys
 import time
 
 import jax
+import numpy as np
 import pytest
 
 from betavae_jax.checks import InputError
@@ -291,6 +292,21 @@ def test_seeds_in_several_packs_are_ranked_as_in_one(invoke, tmp_path):
     assert all(udr for _, udr, _ in tables[0])
     assert (tmp_path / "1" / "packs" / "000" / "codes.npy").exists()
     assert not (tmp_path / "2" / "packs" / "000" / "codes.npy").exists()
+
+
+def test_seeds_in_several_packs_are_ranked_on_a_set_of_few_examples(invoke, tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "few.npy", rng.integers(0, 256, (120, 16, 16), dtype=np.uint8))
+    workdir = tmp_path / "study"
+    arguments = ["--dataset=arrays", f"--data_dir={tmp_path / 'few.npy'}", "--network=mlp",
+                 "--num_latents=2", "--seed=0,1,2,3", "--num_steps=5", "--batch_size=8",
+                 "--metrics=udr", "--runs_per_device=1"]  # fmt: skip
+    code, output, errors = invoke(f"--workdir={workdir}", *arguments)
+    assert code == 0, errors
+    assert "results: " in output  # 10,000 rows are asked for by default, which nothing here has
+    rows = list(csv.DictReader((workdir / "study.csv").read_text().splitlines()))
+    assert len({row["pack"] for row in rows}) == 2
+    assert all(row["udr"] for row in rows)
 
 
 # Trains a study on eight devices, and says how many it used and what its program is.

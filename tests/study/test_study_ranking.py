@@ -106,8 +106,10 @@ def test_a_pack_is_not_finished_without_its_codes(tmp_path):
     plan, codes = place(tmp_path, study, 2)
     last = pack_directory(tmp_path, 3)
     assert {state.state for state in read_ledger(tmp_path, study, plan)} == {FINISHED}
-    more = study._replace(num_train=ROWS + 1)  # codes of so many rows are to be made anew
-    assert {state.state for state in read_ledger(tmp_path, more, plan)} == {TRAINED}
+    fewer = study._replace(num_train=ROWS - 1)  # codes of so many rows are to be made anew
+    assert {state.state for state in read_ledger(tmp_path, fewer, plan)} == {TRAINED}
+    more = study._replace(num_train=ROWS + 1)  # as of a set that has no more examples than ROWS
+    assert {state.state for state in read_ledger(tmp_path, more, plan)} == {FINISHED}
     (last / "codes.npy").write_bytes(b"\x93NUMPY")
     assert read_ledger(tmp_path, study, plan)[3].state == TRAINED
     assert compose_when_finished(tmp_path) is None
@@ -115,6 +117,19 @@ def test_a_pack_is_not_finished_without_its_codes(tmp_path):
         compose(tmp_path)
     save_codes(last, codes[5:])
     assert compose_when_finished(tmp_path) is not None
+
+
+def test_a_ranking_stays_where_other_metrics_are_asked_for(tmp_path):
+    study = make([0, 1, 2])
+    place(tmp_path, study, 2)
+    compose(tmp_path)
+    ranked = column(tmp_path, "udr")
+    write_study(tmp_path, study._replace(metrics=("unsupervised",)))
+    compose(tmp_path)
+    assert column(tmp_path, "udr") == ranked
+    (pack_directory(tmp_path, 1) / "codes.npy").unlink()  # as of a pack that was trained anew
+    compose(tmp_path)
+    assert "udr" not in (tmp_path / "study.csv").read_text()
 
 
 def test_codes_that_are_not_finite_are_told_apart(tmp_path):
