@@ -53,10 +53,16 @@ def head_of(name: str) -> str:
 
 def text_of(row: Row, names: Sequence[str], rates: bool) -> str:
     """A setting in words: coefficients, and the learning rate where it varies."""
-    parts = [f"{name}={row[name]:g}" for name in names if row[name] is not None]
+    parts = [f"{name}={_say(row[name])}" for name in names if row[name] is not None]
     if rates:
-        parts.append(f"learning_rate={row['learning_rate']:g}")
+        parts.append(f"learning_rate={_say(row['learning_rate'])}")
     return ", ".join(parts)
+
+
+def _say(value: float) -> str:
+    """A number, in full where six digits are another: settings are told apart by their words."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def texts_of(rows: Sequence[Row]) -> list[str]:

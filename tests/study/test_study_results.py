@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,7 +12,7 @@ from scipy.stats import spearmanr
 
 from betavae_jax.checks import InputError
 from betavae_jax.evaluation import LOWER_IS_BETTER
-from betavae_jax.runs.directory import CONFIG, LOG, REPORT, RESULTS
+from betavae_jax.runs.directory import CONFIG, FIGURES, LOG, REPORT, RESULTS
 from betavae_jax.runs.records import append_log, write_json
 from betavae_jax.study.compose import compose, compose_when_finished
 from betavae_jax.study.grid import make_study
@@ -38,7 +39,7 @@ from betavae_jax.study.summary import (
     spread_of,
     texts_of,
 )
-from betavae_jax.study.table import coefficient_names, score_names, table_of
+from betavae_jax.study.table import CSV, PARQUET, coefficient_names, score_names, table_of
 
 MACHINE = {"format": 2, "versions": {"jax": "1"}, "device_kind": "cpu"}
 STUDY = make_study(
@@ -190,6 +191,50 @@ def test_composing_waits_for_every_pack(workdir):
         compose(workdir)
 
 
+@pytest.mark.parametrize("name", [CSV, PARQUET])
+@pytest.mark.parametrize("how", ["gone", "empty", "old"])
+def test_a_table_that_is_missing_is_made_again(workdir, name, how):
+    compose_when_finished(workdir)
+    path, before = workdir / name, (workdir / name).read_bytes()
+    if how == "gone":
+        path.unlink()
+    elif how == "empty":
+        path.write_bytes(b"")
+    else:
+        path.write_bytes(b"of an earlier state")
+        os.utime(path, (1, 1))
+    compose_when_finished(workdir)
+    assert path.read_bytes() == before
+
+
+def test_figures_are_on_the_disk_before_the_page(workdir, monkeypatch):
+    """Where a page stands, they are not drawn again."""
+    fsync, replace, synced, seen = os.fsync, os.replace, set(), []
+
+    def noted(descriptor):
+        fsync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    def watched(source, target):
+        if os.path.basename(target) == REPORT:
+            seen.extend(p.stat().st_ino in synced for p in (workdir / FIGURES).iterdir())
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "replace", watched)
+    compose(workdir)
+    assert seen
+    assert all(seen)
+
+
+def test_a_disk_too_full_for_figures_is_named(workdir):
+    (workdir / FIGURES).mkdir()
+    (workdir / FIGURES / "rate_distortion.png").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device: '.*/figures'"):
+        compose(workdir)
+    assert not (workdir / REPORT).exists()
+
+
 def test_a_directory_without_a_study_is_refused(tmp_path):
     with pytest.raises(InputError, match="to be a study with a plan"):
         compose(tmp_path)
@@ -221,6 +266,10 @@ def test_settings_are_summed_up_over_seeds(workdir):
         "beta=1, lambda_od=2, lambda_d=20",
     ]  # fmt: skip
     assert [setting.runs for setting in settings] == [1, 1, 1, 1, 2]
+    rows = [{**row, "beta": row["beta"] + 1e6} for row in rows[:4]]  # another in the 7th digit
+    assert [(setting.text.split(", ")[0], setting.runs) for setting in settings_of_rows(rows)] == [
+        ("beta=1000001.0", 1), ("beta=1000001.0", 1), ("beta=1000004.0", 1), ("beta=1000004.0", 1),
+    ]  # fmt: skip
 
 
 def test_udr_chooses_in_each_objective(workdir):
