@@ -45,7 +45,7 @@ from betavae_jax.report.tables import (
     varying_settings,
 )
 from betavae_jax.runs.directory import CONFIG, FIGURES, FLAGS, LOG, REPORT
-from betavae_jax.runs.records import read_log, write_text
+from betavae_jax.runs.records import naming, read_log, sync_folder, write_text
 from betavae_jax.runs.settings import Experiment
 from betavae_jax.training import Carry, data_shape
 from betavae_jax.types import Params
@@ -97,14 +97,16 @@ def write_report(
     coding = make_coding(experiment.settings, data_shape(experiment.splits.train))
     examples = _fetch(experiment, coding, own[chosen[0]], rows[chosen[0]])
     sections = []
-    for place, number in enumerate(chosen):
-        about = rows[number], titles[number], [line for line in log if line["run"] == number]
-        depth = number in best, number in best and place < CLOSELY
-        sections.append(_draw(figures, experiment, coding, own[number], about, examples, depth))
     everything: list[Figure] = []
-    if run is None:
-        groups = [group_of_run(row) for row in rows]
-        everything = draw_population(figures, rows, groups, titles, log)
+    with naming(figures):
+        for place, number in enumerate(chosen):
+            about = rows[number], titles[number], [line for line in log if line["run"] == number]
+            depth = number in best, number in best and place < CLOSELY
+            sections.append(_draw(figures, experiment, coding, own[number], about, examples, depth))
+        if run is None:
+            groups = [group_of_run(row) for row in rows]
+            everything = draw_population(figures, rows, groups, titles, log)
+    sync_folder(figures)  # where the page stands, they do
     page = workdir / REPORT if run is None else figures / f"run{run:03d}.html"
     text = _page(workdir, experiment, rows, examples, sections, everything, run)
     write_text(page, text)

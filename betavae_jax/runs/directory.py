@@ -14,7 +14,7 @@ from typing import IO, Any
 from betavae_jax.checks import InputError
 from betavae_jax.runs.checkpoints import steps_in
 from betavae_jax.runs.machine import FORMAT
-from betavae_jax.runs.records import differences, read_versioned, replacing, write_json
+from betavae_jax.runs.records import differences, read_text, read_versioned, replacing, write_json
 from betavae_jax.runs.settings import MUTABLE
 
 _LOGGER = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ def _such_as(workdir: pathlib.Path) -> str:
 def read_results(workdir: pathlib.Path) -> dict[str, Any] | None:
     """Reads `results.json`; None where there is none, or it holds no rows of runs."""
     try:
-        results: dict[str, Any] = json.loads((workdir / RESULTS).read_text("utf-8"))
+        results: dict[str, Any] = json.loads(read_text(workdir / RESULTS))
         rows = results["runs"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None

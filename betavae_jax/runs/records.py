@@ -17,7 +17,7 @@ ACTIVE_NATS = 0.01  # a latent whose mean KL exceeds this is called active
 
 @contextlib.contextmanager
 def naming(path: pathlib.Path) -> Iterator[None]:
-    """Has what goes wrong with a file name it: an error of writing, as on a full disk, does not."""
+    """Has what goes wrong with a file name it: once it is open, as on a full disk, it does not."""
     try:
         yield
     except OSError as error:
@@ -46,6 +46,12 @@ def sync_folder(folder: pathlib.Path) -> None:
     """Waits until what was written to the files of a folder is on the disk."""
     for path in filter(pathlib.Path.is_file, folder.rglob("*")):
         sync(path)
+
+
+def read_text(path: pathlib.Path, errors: str = "strict") -> str:
+    """The text of a file; what the disk does not give names it."""
+    with naming(path):
+        return path.read_text("utf-8", errors)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -81,7 +87,7 @@ def read_versioned(
       InputError: If it is missing, is another file, or was written by a newer format.
     """
     try:
-        read: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        read: dict[str, Any] = json.loads(read_text(path))
         version = version_of(read)
         if not isinstance(version, int):
             raise ValueError("its format is missing")
@@ -140,7 +146,7 @@ def read_log(path: pathlib.Path) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     if not path.exists():
         return lines
-    for text in path.read_text(errors="replace").splitlines():
+    for text in read_text(path, "replace").splitlines():
         try:
             lines.append(json.loads(text))
         except ValueError:

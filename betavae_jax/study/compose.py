@@ -3,7 +3,8 @@
 import pathlib
 
 from betavae_jax.checks import InputError
-from betavae_jax.runs.directory import REPORT, RESULTS, locked
+from betavae_jax.runs.directory import FIGURES, REPORT, RESULTS, locked
+from betavae_jax.runs.records import naming, sync_folder
 from betavae_jax.study.figures import draw_figures
 from betavae_jax.study.ledger import CODES, FINISHED, read_ledger
 from betavae_jax.study.page import write_page
@@ -28,10 +29,14 @@ def compose_when_finished(workdir: pathlib.Path) -> pathlib.Path | None:
         folders = [pack_directory(workdir, pack.number) for pack in plan.packs]
         made_of = [folder / name for folder in folders for name in (RESULTS, CODES)]
         newest = max(path.stat().st_mtime for path in made_of if path.exists())
-        last = workdir / REPORT
-        if not last.exists() or last.stat().st_mtime < newest:
+        if not all(_stands(workdir / name, newest) for name in (CSV, PARQUET, REPORT)):
             compose(workdir)
-        return last
+        return workdir / REPORT
+
+
+def _stands(path: pathlib.Path, newest: float) -> bool:
+    """Whether a result is there, and no older than the newest that it is made of."""
+    return path.exists() and path.stat().st_size > 0 and path.stat().st_mtime >= newest
 
 
 def compose(workdir: pathlib.Path) -> pathlib.Path:
@@ -55,5 +60,7 @@ def compose(workdir: pathlib.Path) -> pathlib.Path:
     rows = table_of(workdir, study, states)
     write_csv(workdir / CSV, rows)
     write_parquet(workdir / PARQUET, rows)
-    figures = draw_figures(workdir, rows)
+    with naming(workdir / FIGURES):
+        figures = draw_figures(workdir, rows)
+    sync_folder(workdir / FIGURES)
     return write_page(workdir, study, plan, states, rows, figures)  # last: the others stand then

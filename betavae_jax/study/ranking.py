@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from betavae_jax.evaluation import outcome_of, rank_runs, say, with_score
-from betavae_jax.runs.records import replacing
+from betavae_jax.runs.records import naming, replacing
 from betavae_jax.study.grid import Study
 from betavae_jax.study.ledger import CODES, UDR, PackState, has_codes, has_like_elsewhere
 from betavae_jax.study.plan import pack_directory
@@ -16,6 +16,11 @@ def save_codes(folder: pathlib.Path, codes: np.ndarray) -> None:
     """Keeps the codes `[R, N, D]` of a pack for the ranking, whole or not at all."""
     with replacing(folder / CODES) as beside, beside.open("wb") as file:
         np.save(file, codes.astype(np.float32))
+
+
+def _read_codes(path: pathlib.Path) -> np.ndarray:
+    with naming(path):
+        return np.asarray(np.load(path))
 
 
 def rank_across_packs(
@@ -40,7 +45,7 @@ def rank_across_packs(
         if not own or not all(stand):
             continue
         rows = [row for state in own for row in state.rows]
-        codes = np.concatenate([np.load(folder / CODES) for folder in folders])
+        codes = np.concatenate([_read_codes(folder / CODES) for folder in folders])
         kl = np.asarray([row["kl_per_latent"] for row in rows], np.float64)  # None becomes NaN
         kinds = np.asarray([[*row["coefficients"].values(), row["learning_rate"]] for row in rows])
         stopped = np.asarray([row["failed_at"] is not None for row in rows])

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import shutil
 
 import pytest
@@ -9,12 +10,14 @@ import pytest
 from betavae_jax.checks import InputError
 from betavae_jax.fit import program_of
 from betavae_jax.fit_directory import fit_directory
+from betavae_jax.report import write_report
 from betavae_jax.restore import load_population
 from betavae_jax.runs.directory import locked, prepare_directory
 from betavae_jax.runs.leaves import sha256_of_tree
 from betavae_jax.runs.machine import describe_program
 from betavae_jax.runs.settings import to_config
 from experiments import report
+from experiments.directory import standing_results
 
 
 @pytest.fixture
@@ -74,6 +77,35 @@ def test_results_of_the_checkpoint_are_used(invoke, workdir, trained):
     code, output, _ = invoke(f"--workdir={workdir}", "--run=0")
     assert output.startswith("no results of step 6: evaluating\n")
     assert "-123456.00" not in page.read_text("utf-8")
+
+
+def test_figures_are_on_the_disk_before_the_page(invoke, workdir, monkeypatch):
+    fsync, replace, synced, seen = os.fsync, os.replace, set(), []
+
+    def noted(descriptor):
+        fsync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    def watched(source, target):
+        if os.path.basename(target) == "run000.html":
+            seen.extend(p.stat().st_ino in synced for p in (workdir / "figures").glob("*.png"))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "replace", watched)
+    assert invoke(f"--workdir={workdir}", "--run=0")[0] == 0
+    assert seen
+    assert all(seen)
+
+
+def test_a_disk_too_full_for_figures_is_named(workdir):
+    (workdir / "figures").mkdir()
+    (workdir / "figures" / "run000_samples.png").symlink_to("/dev/full")
+    population = load_population(workdir)
+    results = standing_results(workdir, population)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/figures'"):
+        write_report(workdir, population.experiment, population.carry, results, run=0)
+    assert not (workdir / "figures" / "run000.html").exists()
 
 
 def test_a_population_comes_back_whole(trained):

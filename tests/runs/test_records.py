@@ -9,6 +9,7 @@ import pytest
 
 from betavae_jax.checks import jsonable
 from betavae_jax.runs import records
+from betavae_jax.runs.directory import read_config, read_results
 from betavae_jax.types import Terms
 
 NAN, INF = float("nan"), float("inf")
@@ -83,6 +84,19 @@ def test_what_does_not_fit_a_disk_is_named(tmp_path):
         full.write_text("more")
     with pytest.raises(OSError, match="no number"), records.replacing(path):
         raise OSError("no number")
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/mem").exists(), reason="nothing refuses a read")
+def test_what_a_disk_does_not_give_is_named(tmp_path):
+    for name in ("results.json", "config.json", "metrics.jsonl"):
+        (tmp_path / name).symlink_to("/proc/self/mem")  # opens, and cannot be read
+    for read, name in (
+        (lambda: read_results(tmp_path), "results.json"),
+        (lambda: read_config(tmp_path), "config.json"),
+        (lambda: records.read_log(tmp_path / "metrics.jsonl"), "metrics.jsonl"),
+    ):
+        with pytest.raises(OSError, match=rf"Input/output error: '.*/{name}'"):
+            read()
 
 
 def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
