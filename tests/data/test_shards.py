@@ -51,6 +51,11 @@ def test_parts_hold_every_example_and_two_fit():
     assert all(np.ptp(numbers(data, part)) > 8 for part in parts)
 
 
+def test_parts_are_even_and_serve_a_batch_that_is_not_full_too():
+    shards = make_shards(numbered(), 20 * 64, 3)  # two parts of ten would fit
+    assert (shards.num_parts, len(shards.load(2).images), shards.steps) == (3, 8, 3)
+
+
 def test_draws_stay_within_a_part():
     shards = make_shards(numbered(), 16 * 64, 4)
     index = shards.data.draw(shards.data.arrays, KEY, (1, 500), shards.data.num_examples)

@@ -67,6 +67,7 @@ REFUSALS = [
     ({"codes": NAN, "factors": FACTORS}, "NaN or infinity in 1 of 30 rows"),
     ({"codes": CODES, "factors": FACTORS + 0.5}, "expected factors to be whole numbers"),
     ({"codes": CODES, "factors": np.where(FACTORS, 1.0, np.nan)}, "whole numbers"),
+    ({"codes": CODES, "factors": np.where(FACTORS, 1.0, np.inf)}, "whole numbers"),
     ({"codes": CODES, "factors": FACTORS[:20]}, "expected factors [30, K]; got shape [20, 2]"),
     ({"codes": CODES, "factors": np.full(30, "red")}, "expected factors to be numbers; got <U3"),
     ({"codes": CODES.astype(complex), "factors": FACTORS}, "codes to be numbers; got complex128"),
