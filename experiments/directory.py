@@ -40,7 +40,8 @@ from betavae_jax.runs.machine import describe_program
 from betavae_jax.runs.records import read_log, write_json
 from betavae_jax.runs.settings import Experiment, to_config
 from betavae_jax.runs.tensorboard import write_figures
-from betavae_jax.study.ledger import is_scored
+from betavae_jax.study.ledger import CODES, is_scored
+from betavae_jax.study.plan import STUDY
 from betavae_jax.training import Carry, Program
 from experiments.settings_flags import flags_of
 
@@ -103,7 +104,7 @@ def train_directory(
         prepare_directory(workdir, config, repeat, overwrite=bool(overwrite))
         if not described["deterministic"]:
             logging.warning("--nodeterministic: resuming will not be bit-exact")
-        told = on_chunk or (lambda _step: None)
+        told = _without_codes(workdir, on_chunk or (lambda _step: None))
         with _begun_where_memory_holds(workdir, is_new=is_new):
             if read_results(workdir) is None:
                 check_evaluation(experiment, program)
@@ -121,6 +122,19 @@ def train_directory(
                 write_figures(workdir, results["runs"])
         write_json(workdir / RESULTS, results)  # last: where it stands, the report does
         return Trained(program, fitted, results)
+
+
+def _without_codes(workdir: pathlib.Path, told: Callable[[int], None]) -> Callable[[int], None]:
+    """Has the codes that a pack of a study keeps go once a step is taken: they are of before."""
+    folder = workdir.absolute()
+    if not (folder.parent.parent / STUDY).exists():
+        return told
+
+    def on_chunk(step: int) -> None:
+        (folder / CODES).unlink(missing_ok=True)
+        told(step)
+
+    return on_chunk
 
 
 @contextlib.contextmanager

@@ -171,6 +171,20 @@ def test_memory_that_does_not_hold_a_run_is_refused_in_a_line(invoke, tmp_path, 
     assert errors.endswith("; another batch_size or number of runs needs another --workdir\n")
 
 
+@pytest.mark.parametrize("of_a_study", [True, False])
+def test_codes_of_a_pack_that_is_trained_on_go(of_a_study, invoke, tmp_path):
+    workdir = tmp_path / "packs" / "000"
+    command = [*QUICK, f"--workdir={workdir}"]
+    assert invoke(*command, "--num_steps=10")[0] == 0
+    (workdir / "codes.npy").write_bytes(b"of step 10")  # or notes of somebody
+    if of_a_study:
+        (tmp_path / "study.json").write_text("{}")
+    assert invoke(*command, "--num_steps=10")[0] == 0
+    assert (workdir / "codes.npy").exists()
+    assert invoke(*command, "--num_steps=20")[0] == 0
+    assert (workdir / "codes.npy").exists() == (not of_a_study)
+
+
 def test_an_evaluation_that_memory_does_not_hold_is_refused_before_training(
     invoke, tmp_path, monkeypatch
 ):
