@@ -1,5 +1,6 @@
 """The results of a study: the table of all runs, figures, one page."""
 
+import os
 import pathlib
 
 from betavae_jax.checks import InputError
@@ -28,15 +29,18 @@ def compose_when_finished(workdir: pathlib.Path) -> pathlib.Path | None:
             return None
         folders = [pack_directory(workdir, pack.number) for pack in plan.packs]
         made_of = [folder / name for folder in folders for name in (RESULTS, CODES)]
-        newest = max(path.stat().st_mtime for path in made_of if path.exists())
-        if not all(_stands(workdir / name, newest) for name in (CSV, PARQUET, REPORT)):
+        newest = max(path.stat().st_mtime_ns for path in made_of if path.exists())
+        made = [workdir / name for name in (CSV, PARQUET, REPORT)]
+        if not all(_stands(path, newest) for path in made):
             compose(workdir)
+            for path in made:  # no newer than what was read: what changed meanwhile is seen
+                os.utime(path, ns=(newest, newest))
         return workdir / REPORT
 
 
-def _stands(path: pathlib.Path, newest: float) -> bool:
+def _stands(path: pathlib.Path, newest: int) -> bool:
     """Whether a result is there, and no older than the newest that it is made of."""
-    return path.exists() and path.stat().st_size > 0 and path.stat().st_mtime >= newest
+    return path.exists() and path.stat().st_size > 0 and path.stat().st_mtime_ns >= newest
 
 
 def compose(workdir: pathlib.Path) -> pathlib.Path:

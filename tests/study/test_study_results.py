@@ -15,6 +15,7 @@ from betavae_jax.evaluation import LOWER_IS_BETTER
 from betavae_jax.runs.directory import CONFIG, FIGURES, LOG, REPORT, RESULTS
 from betavae_jax.runs.records import append_log, write_json
 from betavae_jax.study.compose import compose, compose_when_finished
+from betavae_jax.study.figures import draw_figures
 from betavae_jax.study.grid import make_study
 from betavae_jax.study.ledger import (
     ABSENT,
@@ -189,6 +190,23 @@ def test_composing_waits_for_every_pack(workdir):
     assert compose_when_finished(workdir) is None
     with pytest.raises(InputError, match=r"to be finished; got \[2\]"):
         compose(workdir)
+
+
+def test_results_that_changed_while_they_were_composed_are_composed_again(workdir, monkeypatch):
+    path = pack_directory(workdir, 0) / RESULTS
+    results = json.loads(path.read_text())
+    results["runs"][0]["elbo"] = -1234.5
+
+    def draw(*arguments):
+        write_json(path, results)  # by another process
+        return draw_figures(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setitem(compose.__globals__, "draw_figures", draw)
+        page = compose_when_finished(workdir)
+    assert "-1234.5" not in page.read_text()
+    assert compose_when_finished(workdir) == page
+    assert "-1234.5" in page.read_text()
 
 
 @pytest.mark.parametrize("name", [CSV, PARQUET])
