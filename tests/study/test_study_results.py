@@ -15,7 +15,6 @@ from betavae_jax.evaluation import LOWER_IS_BETTER
 from betavae_jax.runs.directory import CONFIG, FIGURES, LOG, REPORT, RESULTS
 from betavae_jax.runs.records import append_log, write_json
 from betavae_jax.study.compose import compose, compose_when_finished
-from betavae_jax.study.figures import draw_figures
 from betavae_jax.study.grid import make_study
 from betavae_jax.study.ledger import (
     ABSENT,
@@ -40,7 +39,14 @@ from betavae_jax.study.summary import (
     spread_of,
     texts_of,
 )
-from betavae_jax.study.table import CSV, PARQUET, coefficient_names, score_names, table_of
+from betavae_jax.study.table import (
+    CSV,
+    PARQUET,
+    coefficient_names,
+    score_names,
+    table_of,
+    write_csv,
+)
 
 MACHINE = {"format": 2, "versions": {"jax": "1"}, "device_kind": "cpu"}
 STUDY = make_study(
@@ -197,12 +203,12 @@ def test_results_that_changed_while_they_were_composed_are_composed_again(workdi
     results = json.loads(path.read_text())
     results["runs"][0]["elbo"] = -1234.5
 
-    def draw(*arguments):
-        write_json(path, results)  # by another process
-        return draw_figures(*arguments)
+    def write(*arguments):
+        write_json(path, results)  # by another process, once the old ones are read
+        write_csv(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setitem(compose.__globals__, "draw_figures", draw)
+        patch.setitem(compose.__globals__, "write_csv", write)
         page = compose_when_finished(workdir)
     assert "-1234.5" not in page.read_text()
     assert compose_when_finished(workdir) == page
