@@ -121,41 +121,24 @@ def measure_group(
     results: dict[str, Any] = {name: {"runs": entry.runs} for name, entry in entries.items()}
     counts: dict[str, int] = {}
     for start in range(starts):
-        left = {name: entry for name, entry in entries.items() if "failed" not in results[name]}
         now = time.monotonic()
-        if start and now >= deadline:
+        if now >= deadline:
             break
+        left = {name: entry for name, entry in entries.items() if "failed" not in results[name]}
         ready = now + _READY_TIMEOUT if start else min(deadline, now + _READY_TIMEOUT)
-        part = rounds // starts + (start < rounds % starts)
-        _measure_once(left, results, counts, ready, deadline, part, seconds)
+        with _started(left, results, ready) as workers:
+            for name in [name for name in workers if name not in counts]:
+                with _recorded(results[name], workers, name):
+                    granularity = results[name]["granularity"]
+                    counts[name] = _calibrate(workers[name], granularity, seconds)
+            part = rounds // starts + (start < rounds % starts)
+            _take_rounds(workers, results, counts, deadline, part)
     for result in results.values():
         if "step_s" in result:
             result["median_s"] = statistics.median(result["step_s"])
+        else:
+            result.setdefault("failed", "the time was up before it could start")
     return results
-
-
-def _measure_once(
-    entries: Mapping[str, Entry],
-    results: dict[str, Any],
-    counts: dict[str, int],
-    ready: float,
-    deadline: float,
-    rounds: int,
-    seconds: float,
-) -> None:
-    """Starts all contenders, which are to be ready in time, measures them, and stops them."""
-    workers: dict[str, Worker] = {}
-    try:
-        if time.monotonic() >= ready:
-            raise ContenderError("the time was up before it could start")
-        workers = {name: Worker(entry) for name, entry in entries.items()}
-        _measure(workers, results, counts, ready, deadline, rounds, seconds)
-    except ContenderError as error:
-        for name in entries:
-            results[name].setdefault("failed", str(error))
-    finally:
-        for worker in workers.values():
-            worker.stop()
 
 
 @contextlib.contextmanager
@@ -167,36 +150,43 @@ def _recorded(result: dict[str, Any], workers: dict[str, Worker], name: str) -> 
         workers.pop(name).stop()
 
 
-def _measure(
+@contextlib.contextmanager
+def _started(entries: Mapping[str, Entry], results: dict[str, Any], ready: float) -> Any:
+    """The processes of contenders that are ready in time; they end with it."""
+    workers: dict[str, Worker] = {}
+    try:
+        for name, entry in entries.items():
+            workers[name] = Worker(entry)
+        for name in list(workers):
+            with _recorded(results[name], workers, name):
+                facts = workers[name].answer(ready - time.monotonic())["facts"]
+                results[name] = {**facts, **results[name]}  # those of its first start
+        yield workers
+    finally:
+        for worker in workers.values():
+            worker.stop()
+
+
+def _take_rounds(
     workers: dict[str, Worker],
     results: dict[str, Any],
     counts: dict[str, int],
-    ready: float,
     deadline: float,
     rounds: int,
-    seconds: float,
 ) -> None:
-    for name in list(workers):
-        with _recorded(results[name], workers, name):
-            for fact, value in workers[name].answer(ready - time.monotonic())["facts"].items():
-                results[name].setdefault(fact, value)  # those of its first start
-    for name in list(workers):
-        with _recorded(results[name], workers, name):
-            if name not in counts:
-                counts[name] = _calibrate(workers[name], results[name]["granularity"], seconds)
-    measured = {name: len(results[name].get("step_s", ())) for name in workers}
+    """Has all contenders take their turns; the first of many calls is left out."""
+    measured: set[str] = set()
     for number in range(rounds + 1):
         for name in list(workers):
             late = time.monotonic() >= deadline
-            if late and len(results[name].get("step_s", ())) > measured[name]:
+            if late and name in measured:
                 continue  # one round of each is enough then
             with _recorded(results[name], workers, name):
                 answer = workers[name].advance(counts[name])
+                seconds = answer.pop("seconds")
                 if number or late or counts[name] == results[name]["granularity"]:
-                    results[name].setdefault("step_s", []).append(
-                        answer.pop("seconds") / counts[name]
-                    )
-                answer.pop("seconds", None)
+                    results[name].setdefault("step_s", []).append(seconds / counts[name])
+                    measured.add(name)
                 results[name].update(answer, steps_a_round=counts[name])
             if name not in workers:
                 results[name].pop("step_s", None)

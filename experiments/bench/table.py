@@ -11,17 +11,19 @@ _HEADS = (
 
 def ratio(first: list[float], other: list[float]) -> float:
     """The median over rounds of first / other; of their medians where rounds are missing."""
+    return statistics.median(_ratios(first, other))
+
+
+def _ratios(first: list[float], other: list[float]) -> list[float]:
     if len(first) != len(other):
-        return statistics.median(first) / statistics.median(other)
-    return statistics.median(a / b for a, b in zip(first, other, strict=True))
+        return [statistics.median(first) / statistics.median(other)]
+    return [a / b for a, b in zip(first, other, strict=True)]
 
 
 def _range(first: list[float], other: list[float]) -> str:
     """The least and the greatest first / other of a round; nothing where there is but one."""
-    if len(first) != len(other) or len(first) == 1:
-        return ""
-    ratios = [a / b for a, b in zip(first, other, strict=True)]
-    return f" ({min(ratios):.2f} to {max(ratios):.2f})"
+    ratios = _ratios(first, other)
+    return f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
 
 
 def _row(*cells: Any) -> str:
