@@ -17,6 +17,7 @@ from absl import flags
 
 from betavae_jax.population import num_runs, take_runs
 from betavae_jax.runs.directory import REPORT, RESULTS
+from betavae_jax.runs.records import say_value
 from betavae_jax.runs.settings import build
 from experiments import cli, settings_flags
 from experiments.directory import train_directory
@@ -64,7 +65,7 @@ def _say(results: Mapping[str, Any]) -> None:
     print(f"{'run':>4} {'ELBO':>10} {'distortion':>10} {'rate':>8} {'active':>6}  settings")
     for row in results["runs"]:
         swept = {**row["coefficients"], "learning_rate": row["learning_rate"], "seed": row["seed"]}
-        settings = ", ".join(f"{name}={value:g}" for name, value in swept.items())
+        settings = ", ".join(f"{name}={say_value(value)}" for name, value in swept.items())
         active = "–" if row["active_latents"] is None else row["active_latents"]
         failed = f"  stopped at step {row['failed_at']}" if row["failed_at"] is not None else ""
         print(

@@ -113,6 +113,31 @@ def run_directory(train_run, tmp_path_factory) -> pathlib.Path:
     )
 
 
+@pytest.fixture
+def synced_when_named(monkeypatch):
+    """`watch(name, files)` is a list: whether each of `files()` is on the disk when a file takes
+    that name."""
+    fsync, replace, synced = os.fsync, os.replace, set()
+
+    def watch(name, files):
+        seen = []
+
+        def noted(descriptor):
+            fsync(descriptor)
+            synced.add(os.fstat(descriptor).st_ino)
+
+        def watched(source, target):
+            if os.path.basename(target) == name:
+                seen.extend(path.stat().st_ino in synced for path in files())
+            replace(source, target)
+
+        monkeypatch.setattr(os, "fsync", noted)
+        monkeypatch.setattr(os, "replace", watched)
+        return seen
+
+    return watch
+
+
 @pytest.fixture(scope="session")
 def counted_compilations():
     """A context that counts the compilations done inside: a list of their durations."""

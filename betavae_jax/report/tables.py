@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from betavae_jax.report.frame import Cell, sortable_table
+from betavae_jax.runs.records import say_value
 from betavae_jax.runs.settings import Experiment
 
 _DASH = "–"
@@ -34,12 +35,14 @@ def varying_settings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def title_of_run(row: Mapping[str, Any], names: Sequence[str]) -> str:
     """A run in words, such as `run 3, beta=4, seed=0`."""
     settings = run_settings(row)
-    return ", ".join([f"run {row['run']}", *(f"{name}={settings[name]:g}" for name in names)])
+    return ", ".join(
+        [f"run {row['run']}", *(f"{name}={say_value(settings[name])}" for name in names)]
+    )
 
 
 def group_of_run(row: Mapping[str, Any]) -> str:
     """The objective and its coefficients: what runs that differ by chance share."""
-    values = [f"{name}={value:g}" for name, value in row["coefficients"].items()]
+    values = [f"{name}={say_value(value)}" for name, value in row["coefficients"].items()]
     return ", ".join(values) or row["objective"]
 
 
@@ -100,10 +103,10 @@ def _table_row(
     ]
     cells = [
         (run, f'<a href="#run{run}">{run}</a>' if run in linked else str(run)),
-        *((settings[name], f"{settings[name]:g}") for name in names),
+        *((settings[name], say_value(settings[name])) for name in names),
         *((value, say_number(value, digits)) for value, digits in numbers),
     ]
-    words = " ".join(f"{name}={value:g}" for name, value in settings.items())
+    words = " ".join(f"{name}={say_value(value)}" for name, value in settings.items())
     return f"run={run} {words}{'' if row['failed_at'] is None else ' stopped'}", cells
 
 
@@ -140,7 +143,7 @@ def make_facts(
 
 
 def _list(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:g}" for value in values)
+    return ", ".join(say_value(value) for value in values)
 
 
 def _lists(named: Mapping[str, Sequence[float]]) -> list[str]:

@@ -162,6 +162,12 @@ def cut_log(path: pathlib.Path, step: int) -> None:
         append_log(beside, kept)
 
 
+def say_value(value: float) -> str:
+    """A setting's value, in full where six digits are another: settings are told by their words."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
+
+
 def count_active(kl_per_latent: np.ndarray) -> int | None:
     """How many latents carry more than 0.01 nats; None where one is not finite."""
     if not np.all(np.isfinite(kl_per_latent)):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from betavae_jax.evaluation import LOWER_IS_BETTER
+from betavae_jax.runs.records import say_value
 from betavae_jax.study.ledger import UDR
 from betavae_jax.study.table import Row, coefficient_names, score_names
 
@@ -53,16 +54,10 @@ def head_of(name: str) -> str:
 
 def text_of(row: Row, names: Sequence[str], rates: bool) -> str:
     """A setting in words: coefficients, and the learning rate where it varies."""
-    parts = [f"{name}={_say(row[name])}" for name in names if row[name] is not None]
+    parts = [f"{name}={say_value(row[name])}" for name in names if row[name] is not None]
     if rates:
-        parts.append(f"learning_rate={_say(row['learning_rate'])}")
+        parts.append(f"learning_rate={say_value(row['learning_rate'])}")
     return ", ".join(parts)
-
-
-def _say(value: float) -> str:
-    """A number, in full where six digits are another: settings are told apart by their words."""
-    short = f"{value:g}"
-    return short if float(short) == value else repr(value)
 
 
 def texts_of(rows: Sequence[Row]) -> list[str]:

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import shutil
 
 import pytest
@@ -79,20 +78,8 @@ def test_results_of_the_checkpoint_are_used(invoke, workdir, trained):
     assert "-123456.00" not in page.read_text("utf-8")
 
 
-def test_figures_are_on_the_disk_before_the_page(invoke, workdir, monkeypatch):
-    fsync, replace, synced, seen = os.fsync, os.replace, set(), []
-
-    def noted(descriptor):
-        fsync(descriptor)
-        synced.add(os.fstat(descriptor).st_ino)
-
-    def watched(source, target):
-        if os.path.basename(target) == "run000.html":
-            seen.extend(p.stat().st_ino in synced for p in (workdir / "figures").glob("*.png"))
-        replace(source, target)
-
-    monkeypatch.setattr(os, "fsync", noted)
-    monkeypatch.setattr(os, "replace", watched)
+def test_figures_are_on_the_disk_before_the_page(invoke, workdir, synced_when_named):
+    seen = synced_when_named("run000.html", lambda: (workdir / "figures").glob("*.png"))
     assert invoke(f"--workdir={workdir}", "--run=0")[0] == 0
     assert seen
     assert all(seen)

@@ -16,7 +16,7 @@ from betavae_jax.report import write_report
 from betavae_jax.report.examples import Map, average_over_map, fetch, fetch_map
 from betavae_jax.report.figures import Figure
 from betavae_jax.report.sections import Budget, figure_html
-from betavae_jax.report.tables import best_runs, say_outcome, varying_settings
+from betavae_jax.report.tables import best_runs, say_outcome, title_of_run, varying_settings
 
 
 class Reader(html.parser.HTMLParser):
@@ -62,6 +62,18 @@ def test_every_picture_has_words(request, kind):
     assert len(images) >= 6
     assert all(image["alt"].strip() for image in images)
     assert len({image["alt"] for image in images}) == len(images)
+
+
+def test_settings_that_differ_in_the_seventh_digit_are_two():
+    shared = {"learning_rate": 1e-4, "elbo": -1.0}
+    rows = [
+        {**shared, "run": run, "coefficients": {"beta": 1e6 + run}, "seed": 1_234_567}
+        for run in range(2)
+    ]
+    assert best_runs(rows) == [0, 1]
+    assert title_of_run(rows[1], ["beta", "learning_rate", "seed"]) == (
+        "run 1, beta=1000001.0, learning_rate=0.0001, seed=1234567"
+    )
 
 
 def test_a_population(population):

@@ -231,21 +231,9 @@ def test_a_table_that_is_missing_is_made_again(workdir, name, how):
     assert path.read_bytes() == before
 
 
-def test_figures_are_on_the_disk_before_the_page(workdir, monkeypatch):
+def test_figures_are_on_the_disk_before_the_page(workdir, synced_when_named):
     """Where a page stands, they are not drawn again."""
-    fsync, replace, synced, seen = os.fsync, os.replace, set(), []
-
-    def noted(descriptor):
-        fsync(descriptor)
-        synced.add(os.fstat(descriptor).st_ino)
-
-    def watched(source, target):
-        if os.path.basename(target) == REPORT:
-            seen.extend(p.stat().st_ino in synced for p in (workdir / FIGURES).iterdir())
-        replace(source, target)
-
-    monkeypatch.setattr(os, "fsync", noted)
-    monkeypatch.setattr(os, "replace", watched)
+    seen = synced_when_named(REPORT, (workdir / FIGURES).iterdir)
     compose(workdir)
     assert seen
     assert all(seen)
